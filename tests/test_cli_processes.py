@@ -23,11 +23,11 @@ PROCESSES = ["--processes", "2"]
 FIT = [*PROCESSES, "--hidden", "8", "--n-components", "2", "--optimizer", "adam", "--random-state", "0"]
 
 
-def start(folder, *arguments):
+def start(folder, *arguments, python=None):
     """The program in a folder that has rows."""
     names = ",".join("abcdef")
     np.savetxt(folder / "rows.csv", rows(), delimiter=",", header=names, comments="", fmt="%.17g")
-    command = [copies.python(), "-m", "eigencode", *arguments]
+    command = [python or copies.python(), "-m", "eigencode", *arguments]
     return subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -65,7 +65,9 @@ SingleRunner.draw = terminating
 def test_a_signal_ends_all_processes_and_the_model_is_saved(tmp_path):
     (tmp_path / "terminating.py").write_text(TERMINATING)
     limits = ["--max-epochs", "1000000", "--patience", "1000000", "--parts", "terminating.py"]
-    fit = start(tmp_path, "fit", "rows.csv", "-o", "model.safetensors", *FIT, *limits)
+    fit = start(  # whose processes are its children, which copies are not
+        tmp_path, "fit", "rows.csv", "-o", "model.safetensors", *FIT, *limits, python=sys.executable
+    )
     _, errors = fit.communicate(timeout=100)
     assert fit.returncode == 128 + signal.SIGTERM
     assert errors.count("Training was interrupted") == 1
