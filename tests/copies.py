@@ -52,17 +52,20 @@ sys.exit(code)
 @functools.cache
 def python() -> str:
     """The path of the stand-in, or of Python itself where processes are not copied."""
-    if not hasattr(os, "pidfd_open"):
-        return sys.executable
     folder = tempfile.TemporaryDirectory(prefix="copies")
     address, stand_in = f"{folder.name}/socket", Path(folder.name, "python")
+    stand_in.write_text(STAND_IN.format(executable=sys.executable, address=address))
+    stand_in.chmod(0o755)
+    # A socket has a short address, the first line of a script has neither blanks nor many characters, and some folders
+    # have no programs.
+    is_short = len(address) < 100 and len(sys.executable) < 100 and " " not in sys.executable
+    if not (is_short and hasattr(os, "pidfd_open") and os.access(stand_in, os.X_OK)):
+        return sys.executable
     command = [sys.executable, __file__, address]
     # It ends when its standard input does: with this process.
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "ready\n"
     KEPT.extend([folder, process])
-    stand_in.write_text(STAND_IN.format(executable=sys.executable, address=address))
-    stand_in.chmod(0o755)
     return str(stand_in)
 
 
