@@ -60,6 +60,7 @@ def python() -> str:
     # have no programs.
     is_short = len(address) < 100 and len(sys.executable) < 100 and " " not in sys.executable
     if not (is_short and hasattr(os, "pidfd_open") and os.access(stand_in, os.X_OK)):
+        folder.cleanup()
         return sys.executable
     command = [sys.executable, __file__, address]
     # It ends when its standard input does: with this process.
