@@ -40,7 +40,7 @@ own = {{"arguments": sys.argv[1:], "folder": os.getcwd(), "environment": dict(os
 own = json.dumps(own).encode()
 socket.send_fds(connection, [len(own).to_bytes(8, "big")], [0, 1, 2])
 connection.sendall(own)
-code = int.from_bytes(connection.recv(4), "big", signed=True)
+code = int.from_bytes(connection.recv(4) or sys.exit("the copy is lost"), "big", signed=True)
 if code < 0:
     if code != -signal.SIGKILL:  # which no process can handle in a way of its own
         signal.signal(-code, signal.SIG_DFL)
@@ -58,8 +58,8 @@ def python() -> str:
     stand_in.chmod(0o755)
     # A socket has a short address, the first line of a script has neither blanks nor many characters, and some folders
     # have no programs.
-    is_short = len(address) < 100 and len(sys.executable) < 100 and " " not in sys.executable
-    if not (is_short and hasattr(os, "pidfd_open") and os.access(stand_in, os.X_OK)):
+    is_short = all(len(path) < 100 and " " not in path for path in (address, sys.executable))
+    if not (is_short and os.access(stand_in, os.X_OK) and _has_pidfd()):
         folder.cleanup()
         return sys.executable
     command = [sys.executable, __file__, address]
@@ -68,6 +68,25 @@ def python() -> str:
     assert process.stdout.readline() == "ready\n"
     KEPT.extend([folder, process])
     return str(stand_in)
+
+
+def write_script(path: Path) -> None:
+    """Write the console script of the program, as an installer does; its folder is made too."""
+    first = f"#!{python()}"
+    if " " in first or len(first) > 127:  # the system reads a longer line in part, so a shell does it
+        first = f'''#!/bin/sh\n\'\'\'exec' "{python()}" "$0" "$@"\n' \'\'\''''
+    path.parent.mkdir(parents=True)
+    path.write_text(f"{first}\nimport sys\nfrom eigencode.cli import main\nsys.exit(main())\n")
+    path.chmod(0o755)
+
+
+def _has_pidfd() -> bool:
+    """Whether a process can wait for another one and for a stream at once, which some systems and containers lack."""
+    try:
+        os.close(os.pidfd_open(os.getpid()))
+    except (AttributeError, OSError):
+        return False
+    return True
 
 
 def copied(address: str) -> dict:

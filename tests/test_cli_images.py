@@ -158,6 +158,17 @@ def test_describe_shows_the_shape_of_images(folder, capsys):
     assert json.loads(capsys.readouterr().out)["image_shape"] == [1, 8, 8]
 
 
+@pytest.mark.parametrize("rows", ["png", "images.npy"])
+@pytest.mark.parametrize("stays_from", [1, 2**26])
+def test_describe_shows_the_pixels_of_images(folder, rows, stays_from, monkeypatch, capsys):
+    monkeypatch.setattr("eigencode.data.named_files.STREAMED_FROM", stays_from)
+    assert run("describe", folder / rows, "--json") == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert (facts["n_rows"], len(facts["columns"])) == (120, 64)
+    middle = np.load(folder / "images.npy")[:, 4, 4]
+    assert facts["columns"][4 * 8 + 4]["values"].endswith(f"from {middle.min()} to {middle.max()}")
+
+
 def test_a_sweep_takes_images(folder, tmp_path):
     over = ["--over", "n_components=1,2", "--hidden", "4", "--max-epochs", "1", "--random-state", "0", "--folds", "2"]
     assert run("sweep", folder / "png", "--output", tmp_path / "m.safetensors", *over) == 0

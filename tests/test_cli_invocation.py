@@ -35,9 +35,7 @@ def folder(tmp_path, monkeypatch):
 def script(tmp_path, monkeypatch):
     """The console script, in a folder below the present one that no PATH names."""
     path = tmp_path / "my venv" / "bin" / "eigencode"
-    path.parent.mkdir(parents=True)
-    path.write_text(f"#!{copies.python()}\nimport sys\nfrom eigencode.cli import main\nsys.exit(main())\n")
-    path.chmod(0o755)
+    copies.write_script(path)
     monkeypatch.setattr(sys, "argv", [str(path)])
     monkeypatch.setenv("PATH", "/usr/bin:/bin")
     return path

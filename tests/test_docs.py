@@ -31,18 +31,10 @@ def test_the_blocks_run(page, tmp_path, monkeypatch):
     shutil.copy(ROOT / "docs" / "titanic.csv", folder)
     path = ROOT / page if page == "README.md" else ROOT / "docs" / page
     check_md_file(path, memory=True)
-    script(tmp_path / "bin" / "eigencode")
-    monkeypatch.setenv(
-        "PATH", f"{tmp_path / 'bin'}{os.pathsep}{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    )
+    copies.write_script(tmp_path / "bin" / "eigencode")
+    folders = [str(tmp_path / "bin"), str(Path(sys.executable).parent), os.environ["PATH"]]
+    monkeypatch.setenv("PATH", os.pathsep.join(folders))
     check_md_file(path, lang="bash")  # in the same folder, with the files that the blocks of Python have written
-
-
-def script(path):
-    """The console script; those of the packages that are installed come after it."""
-    path.parent.mkdir()
-    path.write_text(f"#!{copies.python()}\nimport sys\nfrom eigencode.cli import main\nsys.exit(main())\n")
-    path.chmod(0o755)
 
 
 @pytest.fixture

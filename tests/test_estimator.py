@@ -63,7 +63,6 @@ def test_scikit_learns_own_checks(estimator, check):
         ContractiveAutoencoder(max_epochs=1, random_state=0),
         VariationalAutoencoder(max_epochs=1, random_state=0),
         StackedAutoencoder(max_epochs=1, random_state=0),
-        # Whole numbers of a frame are counts else, and of an array not: their models need not agree, as a check asks.
         AutoencoderClassifier(Autoencoder(likelihood="gaussian", max_epochs=1), max_epochs=20, random_state=0),
         AutoencoderRegressor(Autoencoder(max_epochs=1), max_epochs=20, random_state=0),
         SparseAutoencoder(4, active=1, max_epochs=1, random_state=0),

@@ -375,7 +375,8 @@ def describe(
         print_json(facts) if as_json else print_facts(flags.facts_told(description(facts)))
         return
     options = {name: value for name, value in vars(given).items() if value is not None} if given else {}
-    rows = read_rows(what, chosen, options, may_stay=True).frame
+    table = read_rows(what, chosen, options, may_stay=True)
+    rows = table.rows if pictures.are_images(what) else table.frame
     some = rows.sample() if isinstance(rows, data.BlockSource) else rows
     found = schema_of(some, options)
     if as_json:
