@@ -276,6 +276,7 @@ def test_help_lists_the_exit_codes(capsys):
         ("fit rows.csv --output m.safetensors --columns", "--columns needs a value."),
         ("export m.safetensors --output m.onnx --methods", "--methods needs a value. Answers to give"),
         ("detect --id x m.safetensors rows.csv --output -", "here x m.safetensors rows.csv: put MODEL before it."),
+        ("export --methods score m.safetensors --output m.pt2", "here score m.safetensors: put MODEL before it."),
         ("--versoin", "Unknown option: --versoin. Did you mean --version?"),
         ("-v", "Unknown option: -v. Did you mean -V?"),
         ("--quiet fit rows.csv", "Unknown option: --quiet. Options of a command come after it, as in eigencode fit"),

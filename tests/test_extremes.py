@@ -1,6 +1,7 @@
 """Extremes: tables of very large and very small numbers, constant columns, hardly any rows, and what answers take."""
 
 import copy
+import os
 import subprocess
 import sys
 import textwrap
@@ -336,11 +337,11 @@ def measured(code):
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads Linux's account of a process")
 
 
-@linux
+@pytest.mark.skipif(not os.path.exists("/proc/self/clear_refs"), reason="Linux sets the peak back, not every one does")
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["Autoencoder", "VariationalAutoencoder"])
 def test_an_answer_takes_little_memory_beside_itself(kind):
-    """Less than a copy of it: a block of rows, and of rows drawn their codes of 20 MB."""
+    """Less than half a copy of it: blocks of rows, and of rows drawn their codes of 20 MB."""
     found = measured(
         f"""
         model = {kind}(8, **FEW).fit(rows).fit_density(rows)
@@ -361,7 +362,7 @@ def test_an_answer_takes_little_memory_beside_itself(kind):
     )
     answers, grown = np.reshape(found, (3, 2)).T
     assert (answers > 50).all()
-    assert (grown < 1.2 * answers + 40).all(), found
+    assert (grown - answers < [25, 25, 55]).all(), found
 
 
 @linux

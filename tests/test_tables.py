@@ -331,6 +331,13 @@ def test_kinds_that_cannot_be():
         Schema.infer(frame, columns={"y": "count"})
 
 
+@pytest.mark.parametrize(("kind", "has_times"), [("timestamp[s]", True), ("duration[s]", True), ("int64", False)])
+def test_cells_of_times_and_durations_are_seconds(kind, has_times):
+    whole = pa.array(range(1, N, 3))
+    columns = {"x": np.random.default_rng(0).normal(size=len(whole)), "y": whole.cast(pa.type_for_alias(kind))}
+    assert Schema.infer(pa.table(columns)).has_times == has_times
+
+
 def test_values_that_stand_for_gaps():
     frame = pd.DataFrame({"x": [1.5, -999, 2.5], "n": [1, -999, 5], "c": ["a", "?", "b"], "d": ["a", "?", "b"]})
     frame["d"] = frame["d"].astype("category")
