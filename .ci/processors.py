@@ -4,7 +4,7 @@
 
 Each run takes place in a copy of the repository, made afresh, so the files may be edited meanwhile. A random outcome
 differs in its last bits from one processor to the next, and training makes much of them: a test which holds for one
-processor's bits, or for one seed only, fails in one of these runs. `--all` runs the slow tests too.
+processor's bits, or for one seed only, fails in one of these runs. `--all` runs all that `make test` runs.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ def main() -> None:
         "--only", nargs="+", action="extend", choices=RUNS, metavar="NAME", help=f"some of: {'; '.join(RUNS)}"
     )
     parser.add_argument("--paths", nargs="+", default=["src/eigencode", "tests"], help="what to test, in place of all")
-    parser.add_argument("--all", action="store_true", help="the slow tests too")
+    parser.add_argument("--all", action="store_true", help="the slow tests too, as make test")
     options, arguments = parser.parse_known_args()
     arguments += options.paths
     arguments = ["-m", "not long" if options.all else "not slow", *arguments]

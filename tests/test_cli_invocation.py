@@ -142,6 +142,16 @@ def test_every_command_has_an_example(capsys):
         assert [line.strip() for line in example.splitlines()] == list(EXAMPLES[name])
 
 
+@pytest.mark.parametrize("name", sorted({*EXAMPLES} - {"demo"}))
+def test_every_command_that_reads_files_can_be_quiet(name, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    hidden = []
+    monkeypatch.setattr("eigencode.progress.hide", lambda: hidden.append(name))
+    assert main([*shlex.split(EXAMPLES[name][-1])[1:], "--quiet"]) == 1
+    assert hidden
+    assert "There is no" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "more", ["--max-epochs 2", pytest.param("", marks=pytest.mark.long, id="as long as they take")]
