@@ -21,6 +21,7 @@ from eigencode import (
 from eigencode.errors import DataError, OptionError
 from eigencode.parts import (
     MLP,
+    CallableCorruption,
     Custom,
     GaussianNoise,
     GaussianWeights,
@@ -137,7 +138,10 @@ def test_the_exact_solver_passes_over_nothing_in_silence(cancer, options):
         (lambda: Autoencoder(hidden_sizes=(3,)), "Did you mean 'hidden'"),
         (lambda: GaussianNoise(varience=1), "GaussianNoise has no option 'varience'. Got .*Did you mean 'variance'"),
         (lambda: GaussianNoise(1.0, 2.0), "GaussianNoise takes 'variance' and nothing else. Got 2.0 too"),
-        (lambda: GaussianNoise(), "GaussianNoise cannot be made. Got missing a required argument: 'variance'"),
+        (
+            lambda: CallableCorruption(),
+            "CallableCorruption cannot be made. Got missing a required argument: 'function'",
+        ),
         (lambda: MLP(tied=True), "MLP has no option 'tied'. Got tied=True. It is an option of Autoencoder"),
     ],
 )

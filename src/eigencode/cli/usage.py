@@ -45,7 +45,7 @@ SHORT_FLAGS = {"-o", "-q"}
 def usage_error(tokens: Sequence[str], error: CycloptsError) -> str:
     """The message for wrong arguments, with an example of the command if one is missing or not expected."""
     name = next(iter(error.command_chain or ()), "")
-    message, example = str(error), f" Example: {EXAMPLES[name][-1]}" if name in EXAMPLES else ""
+    message, shows_one = str(error), name in EXAMPLES and isinstance(error, MissingArgumentError | UnusedCliTokensError)
     if isinstance(error, UnusedCliTokensError):
         unused = [token.removeprefix("./") if token == "./-" else token for token in error.unused_tokens or ()]
         message = f"Unexpected arguments: {', '.join(map(repr, unused))}."
@@ -55,9 +55,10 @@ def usage_error(tokens: Sequence[str], error: CycloptsError) -> str:
         message = f"{needs}. {says}"
     elif isinstance(error, UnknownOptionError):
         names = [name for each in error.argument_collection if each.parse for name in each.names]
-        message, example = _unknown_option(error.token.keyword or error.token.value or "", names), ""
+        message = _unknown_option(error.token.keyword or error.token.value or "", names)
     elif isinstance(error, UnknownCommandError) and tokens[0].startswith("-"):
         message = _unknown_option(tokens[0], [name for name in app if name.startswith("-")], OF_COMMANDS)
+    example = f" Example: {EXAMPLES[name][-1]}" if shows_one else ""
     return f"{message}{_hint_on_consumed(tokens, error)}{example}"
 
 
