@@ -28,6 +28,7 @@ from eigencode.parts import (
     LaplaceLikelihood,
     LaplacePrior,
     Point,
+    PoissonLikelihood,
 )
 
 pytestmark = pytest.mark.versions
@@ -142,6 +143,8 @@ def test_the_exact_solver_passes_over_nothing_in_silence(cancer, options):
             lambda: CallableCorruption(),
             "CallableCorruption cannot be made. Got missing a required argument: 'function'",
         ),
+        (lambda: PoissonLikelihood(1.0), "PoissonLikelihood takes nothing. Got 1.0 too"),
+        (lambda: PoissonLikelihood(variance=1), "PoissonLikelihood has no option 'variance'. Got variance=1."),
         (lambda: MLP(tied=True), "MLP has no option 'tied'. Got tied=True. It is an option of Autoencoder"),
     ],
 )

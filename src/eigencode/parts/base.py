@@ -150,6 +150,9 @@ class Part(nn.Module):
     _withdrawn: ClassVar[frozenset[str]] = frozenset()
     """Declarations about a method that the class overrides without declaring them again."""
 
+    def __init__(self) -> None:
+        super().__init__()
+
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if "__init__" in vars(cls):
@@ -164,7 +167,7 @@ class Part(nn.Module):
     @classmethod
     @lru_cache
     def _parameter_names(cls) -> tuple[str, ...]:
-        return () if cls.__init__ is nn.Module.__init__ else tuple(inspect.signature(cls).parameters)
+        return tuple(inspect.signature(cls).parameters)
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Return the constructor's arguments, with those of nested parts as ``outer__inner``."""
@@ -213,6 +216,9 @@ class Part(nn.Module):
             if isinstance(value, nn.Module) or repr(value) != repr(signature[name].default)
         ]
         return f"{type(self).__name__}({', '.join(shown)})"
+
+
+Part.__init__ = told_constructor(Part)  # type: ignore[method-assign]
 
 
 def _claimant(cls: type, name: str) -> type:
