@@ -1,4 +1,4 @@
-"""Programs of Python that begin as copies of a process which has imported torch; each start takes seconds else.
+"""Programs of Python that begin as copies of a process which has imported torch; otherwise each start takes seconds.
 
 `python()` is a stand-in for Python's executable, for programs that need nothing of a fresh start: it takes `-c CODE`,
 `-m MODULE` or a file, and `-W ACTION` before it. What is imported when they begin is not theirs, and a signal to the

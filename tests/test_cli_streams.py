@@ -8,6 +8,7 @@ import sys
 from contextlib import redirect_stdout
 from pathlib import Path
 
+import copies
 import numpy as np
 import pytest
 import torch
@@ -102,6 +103,17 @@ def test_a_process_ends_without_a_traceback(folder, redirection, code):
     found = shell(folder, "--version", redirection)
     assert found.returncode == code
     assert found.stderr.count(b"\n") == (code if "2>" not in redirection else 0)
+
+
+def test_a_file_that_is_opened_does_not_take_the_place_of_a_closed_stream():
+    program = """
+import os, sys
+from eigencode.cli.streams import on_safe_streams
+os.close(0)
+on_safe_streams(lambda: print(os.open(os.devnull, os.O_RDONLY), file=sys.stderr))()
+"""
+    found = subprocess.run([copies.python(), "-c", program], capture_output=True, text=True, check=True)
+    assert int(found.stderr) > 2
 
 
 @pytest.mark.versions
