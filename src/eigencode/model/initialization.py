@@ -27,7 +27,14 @@ from eigencode.batch import Batch, selected
 from eigencode.model.composition import Composition
 from eigencode.model.factor_analysis import factor_analysis
 from eigencode.model.objective import Objective
-from eigencode.model.pca import EXACT_SIZE, Spectrum, observed_shares, second_moment, with_positive_peaks
+from eigencode.model.pca import (
+    EXACT_SIZE,
+    Spectrum,
+    observed_shares,
+    second_moment,
+    with_positive_peaks,
+    without_constants,
+)
 from eigencode.parts.base import Term
 from eigencode.parts.likelihoods.expansion import Expansion
 from eigencode.parts.networks.completing import Completing
@@ -228,9 +235,10 @@ class LinearProblem:
         noisy = squared * self.covariance + torch.diag(variance)
         # No division by the zero variance of a constant column.
         noisy.diagonal().add_(noisy.diagonal().max() * 1e-12 + TINY)
-        regression = torch.linalg.solve(noisy, cross.T).T
+        regression = without_constants(torch.linalg.solve(noisy, cross.T), self.covariance).T
         _, vectors = torch.linalg.eigh(regression @ cross.T)
-        directions = with_positive_peaks(vectors.flip(1)[:, : len(self.eigenvalues)])
+        leading = without_constants(vectors.flip(1)[:, : len(self.eigenvalues)], self.covariance)
+        directions = with_positive_peaks(leading)
         encoder = directions.T @ regression
         root = encoder.norm(dim=1).sqrt().clamp(min=torch.finfo(encoder.dtype).tiny)
         balanced = encoder / root[:, None]

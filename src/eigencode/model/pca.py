@@ -119,6 +119,7 @@ def has_small_moment(batch: Batch) -> bool:
 def spectrum_of_moment(moment: Tensor, n_components: int | None = None, share: float | None = None) -> Spectrum:
     """Principal directions of centred rows of a second moment of shape (d, d), in float64; how many, as `spectrum`."""
     values, vectors, total = _leading(moment, n_components, share)
+    vectors = without_constants(vectors, moment)
     return Spectrum(values.clamp(min=0), with_positive_peaks(vectors), total)
 
 
@@ -203,14 +204,18 @@ def _mirror(matrix: Tensor) -> None:
         matrix[first + BLOCK :, first : first + BLOCK] = matrix[first : first + BLOCK, first + BLOCK :].T
 
 
-def with_positive_peaks(vectors: Tensor) -> Tensor:
-    """Flip each unit vector, a column, so that its entry of largest size is positive, in place.
+def without_constants(vectors: Tensor, moment: Tensor) -> Tensor:
+    """Set what belongs to constant columns, rows of a matrix of shape (d, m), to 0, where rounding left more; in place.
 
-    Entries below the rounding of such a vector are set to 0, which they are for constant columns of the rows: products
-    of their tiny numbers are subnormal, which a processor takes a hundred times as long to add and multiply.
+    Products of such tiny numbers are subnormal, which some processors take a hundred times as long to add and multiply.
     """
+    vectors[moment.diagonal() == 0] = 0.0
+    return vectors
+
+
+def with_positive_peaks(vectors: Tensor) -> Tensor:
+    """Flip each column so that its entry of largest size is positive, in place."""
     for part in vectors.split(BLOCK, 1):
-        part.masked_fill_(part.abs() < torch.finfo(part.dtype).eps, 0.0)
         peaks = part.gather(0, part.abs().argmax(0, keepdim=True))
         part.mul_(torch.where(peaks < 0, -1.0, 1.0))
     return vectors
