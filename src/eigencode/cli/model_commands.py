@@ -233,8 +233,8 @@ def score(
         written = None if output is None else str(output)
         print_json({**means, "n_rows": int(n_all), "output": written})
     else:
-        has_times = getattr(fitted, "columns_", None) is not None and fitted.columns_.has_times
-        units = "in the data's units, times in seconds" if has_times else "in the data's units"
+        columns = getattr(fitted, "columns_", None)
+        units = "in the data's units, times in seconds" if columns and columns.has_times else "in the data's units"
         facts = {
             "log-likelihood": f"{means['log_likelihood']:.5g} nats a row",
             "reconstruction error": f"{means['reconstruction_error']:.5g} a row, {units}",
