@@ -27,6 +27,7 @@ from eigencode.parts import (
     GaussianWeights,
     LaplaceLikelihood,
     LaplacePrior,
+    Penalty,
     Point,
     PoissonLikelihood,
 )
@@ -236,3 +237,37 @@ def test_a_part_of_ones_own_has_the_same_errors():
         "Heir(power=3)",
     )
     assert list(inspect.signature(Heir).parameters) == ["rate", "power"]
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda cls: cls(1, 2, 3, 4), "ByPosition takes 'a' and 'b' and 'c' without a name, and other options by th"),
+        (lambda cls: cls(1, 2), r"ByPosition takes 'a' and 'b' without. Got __init__\(a, b, /, c=3, \*, d=4\). Write"),
+    ],
+)
+def test_arguments_of_parts_that_have_no_names(make, says):
+    class ByPosition(Penalty):
+        def __init__(self, a, b, /, c=3, *, d=4):
+            super().__init__()
+            self.a, self.b, self.c, self.d = a, b, c, d
+
+    with pytest.raises(OptionError, match=says):
+        Autoencoder(penalties=[make(ByPosition)], max_epochs=1).fit(ROWS)
+
+
+def test_parts_that_pass_their_arguments_on_unnamed():
+    class Some(LaplacePrior):
+        def __init__(self, *more):
+            super().__init__(*more)
+
+    class Named(LaplacePrior):
+        def __init__(self, **more):
+            super().__init__(**more)
+
+    for mine, listed in ((Some(2.0), r"\*more"), (Named(rate=2.0), r"\*\*more")):
+        says = rf"{type(mine).__name__} takes 'more' without. Got __init__\({listed}\). Write its __init__ without /, "
+        with pytest.raises(OptionError, match=says):
+            clone(mine)
+        with pytest.raises(OptionError, match=says):
+            Autoencoder(prior=mine, max_epochs=1).fit(ROWS)

@@ -228,7 +228,7 @@ def test_help_lists_the_exit_codes(capsys):
 @pytest.mark.parametrize(
     ("line", "says"),
     [
-        ("fti rows.csv", 'Did you mean "fit"?'),
+        ("fti rows.csv", "Did you mean 'fit'?"),
         ("fit rows.csv --output m.safetensors --n-component 3", "Did you mean --n-components?"),
         ("fit rows.csv --output m.safetensors --scale comon", "Did you mean 'common'?"),
         ("fit rows.csv --output m.safetensors --activation relo", "Did you mean 'relu'?"),
@@ -270,7 +270,7 @@ def test_help_lists_the_exit_codes(capsys):
         ("fit rows.csv --output -- m.safetensors", "--output needs a value."),
         ("score model.safetensors rows.csv --jsno", "Did you mean --json?"),
         ("fit rows.csv --output m.safetensors --seed 1", "Unknown option: --seed. Did you mean --random-state?"),
-        ("fit rows.csv --output m.safetensors --xyz 1", "Unknown option: --xyz.\n"),
+        ("fit rows.csv --output m.safetensors --xyz 1", "Unknown option: --xyz. Options are --output, --include,"),
         ("fit rows.csv --include --output m.safetensors", "--include needs a value. Columns to use"),
         ("fit rows.csv --output m.safetensors --missing-values", "--missing-values needs a value. Value"),
         ("fit rows.csv --output m.safetensors --columns", "--columns needs a value."),

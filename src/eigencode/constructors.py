@@ -97,7 +97,7 @@ def _error(
     for unknown in (name for name in kwargs if name not in own):
         what, hint = f"{owner} has no option {unknown!r}", _instead(owner, own, unknown, kwargs[unknown])
         return OptionError(what, got=f"{unknown}={kwargs[unknown]!r:.60}", hint=hint)
-    first = [p.name for p in named if p.kind is p.POSITIONAL_OR_KEYWORD]
+    first = [p.name for p in named if p.kind is not p.KEYWORD_ONLY]
     if len(args) > len(first) == len(own):
         takes = f"takes {' and '.join(map(repr, first))} and nothing else" if first else "takes nothing"
         return OptionError(f"{owner} {takes}", got=f"{args[len(first)]!r:.60} too")

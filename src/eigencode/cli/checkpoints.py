@@ -14,7 +14,7 @@ from cyclopts import Parameter
 
 from eigencode import data, progress, tracking
 from eigencode.checkpoint import Checkpoint
-from eigencode.cli.flags import FILES, PATHS
+from eigencode.cli.flags import FILES, INT, PATHS
 from eigencode.cli.interruptions import heard
 from eigencode.errors import InterruptedWarning, OptionError
 
@@ -40,7 +40,7 @@ class StateFlags:
     checkpoint_minutes: Annotated[
         float | None, FLAG, Parameter(help="Minutes from one writing to the next; by default 1 % of the time is spent.")
     ] = None
-    checkpoint_rows: Annotated[int | None, FLAG, Parameter(help="Rows from one writing to the next.")] = None
+    checkpoint_rows: Annotated[int | None, INT, FLAG, Parameter(help="Rows from one writing to the next.")] = None
 
     @property
     def arguments(self) -> dict[str, Any]:

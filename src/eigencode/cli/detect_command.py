@@ -12,7 +12,7 @@ from cyclopts import CycloptsError, Parameter, validators
 from eigencode import progress
 from eigencode.cli.alarms import WRITTEN, Alarms, Asked, check_alarms_output
 from eigencode.cli.app import command
-from eigencode.cli.flags import FILES, PATHS, STREAM, SWITCH, AsJson, Model
+from eigencode.cli.flags import FILES, INT, PATHS, STREAM, SWITCH, AsJson, Model
 from eigencode.cli.shards import WHOLE, Part, Shard
 from eigencode.cli.tables import (
     ALL,
@@ -54,6 +54,7 @@ FalseDiscoveries = Annotated[
 ]
 Explain = Annotated[
     int | None,
+    INT,
     Parameter(help="Write so many columns of each row that make it unusual.", validator=validators.Number(gte=1)),
 ]
 AllRows = Annotated[
@@ -109,7 +110,8 @@ def detect(
     scores, p = np.concatenate(found, axis=1)
     are_alarms = detector.calibration_.reported(p, rate) if false_discoveries else p <= rate
     n_shown = MOST_SHOWN if part.knows_all and not as_json else 0
-    alarms = Alarms(asked, scores, p, are_alarms, explain or 0, all_rows, part.first, n_shown)
+    n_reasons = min(explain or 0, detector.n_features_in_ * (detector.window or 1))
+    alarms = Alarms(asked, scores, p, are_alarms, n_reasons, all_rows, part.first, n_shown)
     alarms.write(output)
     n_rows, n_alarms = map(int, part.total(len(p), are_alarms.sum()))
     facts = {"n_rows": n_rows, "n_alarms": n_alarms, "rate": rate, "drift": detector.drift_from(p, MAY_BE_ANOMALIES)}

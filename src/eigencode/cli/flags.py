@@ -15,7 +15,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, Union, get_args, get_origin
 
-from cyclopts import CycloptsError, Group, Parameter, Token
+from cyclopts import CoercionError, CycloptsError, Group, Parameter, Token
 
 from eigencode import estimators
 from eigencode.errors import OptionError, as_path, did_you_mean
@@ -59,6 +59,17 @@ def parse_paths(type_: Any, tokens: Sequence[Token]) -> Path | tuple[Path, ...]:
 
 
 PATHS = Parameter(converter=parse_paths)
+
+
+def parse_int(_: Any, tokens: Sequence[Token]) -> int:
+    """A whole number as typed, with digits only; cyclopts would round 2.5 to 2."""
+    try:
+        return int(tokens[0].value)
+    except ValueError as error:
+        raise CoercionError(token=tokens[0], target_type=int) from error
+
+
+INT = Parameter(converter=parse_int)
 
 Model = Annotated[
     Path, PATHS, Parameter(help="Model file, written by fit or sweep, or by model.save in Python.", group=FILES)

@@ -16,7 +16,7 @@ import eigencode
 from eigencode import data, io, progress
 from eigencode.cli import flags, pictures
 from eigencode.cli.app import command
-from eigencode.cli.flags import AT_LEAST_ONE, FILES, PATHS, STREAM, AsJson, Model, Quiet
+from eigencode.cli.flags import AT_LEAST_ONE, FILES, INT, PATHS, STREAM, AsJson, Model, Quiet
 from eigencode.cli.own_parts import OWN, Parts
 from eigencode.cli.pictures import RowsOutput
 from eigencode.cli.shards import WHOLE, Shard
@@ -63,9 +63,11 @@ KINDS_FLAG = "Columns that are left out come back as they are; --columns NAME=KI
 PAGES, GRAPHS = [".html", ".htm"], [".onnx", ".pt2"]
 """Endings of a page, and of a graph."""
 
-FirstComponents = Annotated[int | None, Parameter(help="Use only the first components of an ordered code.")]
+FirstComponents = Annotated[int | None, INT, Parameter(help="Use only the first components of an ordered code.")]
 NRows = Annotated[
-    int | None, Parameter(name=["--n-rows", "-n"], help="Number of rows to draw.", validator=validators.Number(gte=1))
+    int | None,
+    INT,
+    Parameter(name=["--n-rows", "-n"], help="Number of rows to draw.", validator=validators.Number(gte=1)),
 ]
 
 
@@ -86,6 +88,7 @@ Given = Annotated[
 ]
 Draws = Annotated[
     int | None,
+    INT,
     Parameter(
         help="Draw the gaps this many times, into files with -1, -2 and so on after the name, for multiple imputation.",
         validator=validators.Number(gte=1),
@@ -96,6 +99,7 @@ OfMean = Annotated[
 ]
 Seed = Annotated[
     int | None,
+    INT,
     Parameter(help="Seed of the draws; without it, each call draws other rows.", validator=validators.Number(gte=0)),
 ]
 
@@ -356,7 +360,7 @@ def export(
     with progress.stage(LOADING):
         fitted = loaded(model)
     with progress.stage("exporting"):
-        fitted.export(output, methods and [name for given in methods for name in given.split(",") if name])
+        fitted.export(output, methods and [name for given in methods for name in given.rstrip(",").split(",")])
     print(f"The graph is in {output}.")
 
 
@@ -374,7 +378,7 @@ def describe(
         facts = {**summary(eigencode.load(what[0], OWN.known, device="cpu")), "version": io.version_of(what[0])}
         print_json(facts) if as_json else print_facts(flags.facts_told(description(facts)))
         return
-    options = {name: value for name, value in vars(given).items() if value is not None} if given else {}
+    options = flags.options_given(flags.PLAIN, given, "describe")
     table = read_rows(what, chosen, options, may_stay=True)
     rows = table.rows if pictures.are_images(what) else table.frame
     some = rows.sample() if isinstance(rows, data.BlockSource) else rows

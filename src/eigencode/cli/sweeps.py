@@ -12,7 +12,7 @@ from cyclopts import Parameter, validators
 
 import eigencode
 from eigencode import data
-from eigencode.cli.flags import SEARCH, FlagError, check_flag, format_value, known_flags, parse_value
+from eigencode.cli.flags import INT, SEARCH, FlagError, check_flag, format_value, known_flags, parse_value
 from eigencode.errors import DataError, OptionError, did_you_mean
 
 if TYPE_CHECKING:
@@ -51,7 +51,9 @@ class Plan:
         ),
     ]
     folds: Annotated[
-        int, Parameter(help="Number of folds of the shuffled rows.", validator=validators.Number(gte=2), group=SEARCH)
+        int,
+        INT,
+        Parameter(help="Number of folds of the shuffled rows.", validator=validators.Number(gte=2), group=SEARCH),
     ] = 5
     rule: Annotated[
         Literal["one_standard_error", "best"],
@@ -72,6 +74,7 @@ class Plan:
     ] = "auto"
     factor: Annotated[
         int | None,
+        INT,
         Parameter(
             help="Of combinations that differ in the layers, the activation, the step size or the batch size alone, "
             "only 1/factor go on after half of the steps (1/sqrt(factor) after a fifth): those with the lowest "

@@ -9,15 +9,20 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from cyclopts import (
+    Argument,
+    CoercionError,
     CycloptsError,
     MissingArgumentError,
     UnknownCommandError,
     UnknownOptionError,
     UnusedCliTokensError,
+    ValidationError,
+    validators,
 )  # fmt: skip
 
 from eigencode.cli.app import EXAMPLES, app
 from eigencode.cli.flags import STREAM, FlagError, known_flags
+from eigencode.errors import LISTED_AT_MOST, OptionError, did_you_mean, enumerated
 
 OTHER_NAMES = {
     "seed": "random-state",
@@ -29,6 +34,10 @@ OTHER_NAMES = {
     "k": "active",
     "n": "n-rows",
     "v": "V",
+    "sep": "separator",
+    "delimiter": "separator",
+    "cv": "folds",
+    "corruption": "noise",
 }
 """Options by the names that other programs have for them."""
 
@@ -41,33 +50,85 @@ NEAR = 0.65
 SHORT_FLAGS = {"-o", "-q"}
 """Flags of one letter."""
 
+FORMS = {int: "a whole number", float: "a number", bool: "true, false or no value"}
+"""What a flag of a type takes."""
+
+SIGNS = {"gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
+"""The limits of a number, by their names in cyclopts."""
+
 
 def usage_error(tokens: Sequence[str], error: CycloptsError) -> str:
     """The message for wrong arguments, with an example of the command if one is missing or not expected."""
     name = next(iter(error.command_chain or ()), "")
-    message, shows_one = str(error), name in EXAMPLES and isinstance(error, MissingArgumentError | UnusedCliTokensError)
-    if isinstance(error, UnusedCliTokensError):
-        unused = [token.removeprefix("./") if token == "./-" else token for token in error.unused_tokens or ()]
-        message = f"Unexpected arguments: {', '.join(map(repr, unused))}."
-    elif isinstance(error, MissingArgumentError) and error.argument is not None and name:
-        says = re.split(r"(?<=\.) (?=[A-Z])", error.argument.parameter.help or "")[0]  # its first sentence
-        needs = f"{error.keyword} needs a value" if error.keyword else f"eigencode {name} needs {error.argument.name}"
-        message = f"{needs}. {says}"
-    elif isinstance(error, UnknownOptionError):
-        names = [name for each in error.argument_collection if each.parse for name in each.names]
-        message = _unknown_option(error.token.keyword or error.token.value or "", names)
-    elif isinstance(error, UnknownCommandError) and tokens[0].startswith("-"):
-        message = _unknown_option(tokens[0], [name for name in app if name.startswith("-")], OF_COMMANDS)
+    shows_one = name in EXAMPLES and isinstance(error, MissingArgumentError | UnusedCliTokensError)
     example = f" Example: {EXAMPLES[name][-1]}" if shows_one else ""
-    return f"{message}{_hint_on_consumed(tokens, error)}{example}"
+    return f"{_message(tokens, error, name)}{_hint_on_consumed(tokens, error)}{example}"
+
+
+def _message(tokens: Sequence[str], error: CycloptsError, name: str) -> str:
+    """What was wrong with the arguments of a command of this name, in our own words."""
+    match error:
+        case UnusedCliTokensError():
+            return f"Unexpected arguments: {', '.join(repr(_typed(token)) for token in error.unused_tokens or ())}."
+        case MissingArgumentError(argument=Argument() as argument) if name:
+            says = re.split(r"(?<=\.) (?=[A-Z])", argument.parameter.help or "")[0]  # its first sentence
+            needs = f"{error.keyword} needs a value" if error.keyword else f"eigencode {name} needs {argument.name}"
+            return f"{needs}. {says}"
+        case UnknownOptionError():
+            names = [name for each in error.argument_collection if each.parse for name in each.names]
+            names = [name for name in names if name.startswith("-")]  # without those of files
+            return _unknown_option(error.token.keyword or error.token.value or "", names)
+        case UnknownCommandError() if tokens[0].startswith("-"):
+            return _unknown_option(tokens[0], [name for name in app if name.startswith("-")], OF_COMMANDS)
+        case UnknownCommandError():
+            return _unknown_command(tokens[0])
+        case CoercionError(token=token, target_type=kind) if token is not None and kind in FORMS:
+            return f"{token.keyword} takes {FORMS[kind]}. Got {token.value!r}."
+        case ValidationError(argument=Argument() as argument) if limits := _limits(argument):
+            return f"{argument.tokens[0].keyword} must be {limits}. Got {argument.tokens[0].value!r}."
+    return str(error)
+
+
+def _typed(token: str) -> str:
+    """An argument as it was typed: a hyphen alone is passed on as a path."""
+    return token.removeprefix("./") if token == "./-" else token
+
+
+def _limits(argument: Argument) -> str:
+    """The limits of a number, as >= 1; '' of other arguments."""
+    found = [each for each in argument.parameter.validator if isinstance(each, validators.Number)]  # type: ignore[union-attr]
+    given = [(sign, getattr(each, name)) for each in found for name, sign in SIGNS.items()]
+    return " and ".join(f"{sign} {limit}" for sign, limit in given if limit is not None)
+
+
+def _unknown_command(typed: str) -> str:
+    """The message for a command that does not exist: the nearest one, or where files belong."""
+    word = _typed(typed)
+    is_file = word == STREAM.name or (word and Path(word).exists())
+    after = f"Files come after a command, as in eigencode describe {shlex.quote(word)}"
+    hint = after if is_file else did_you_mean(word, EXAMPLES)
+    return str(OptionError(f"Unknown command: {word!r}", hint=hint))
 
 
 def _unknown_option(typed: str, names: Sequence[str], else_says: str = "") -> str:
-    """The message for an option that the command does not have: the nearest one, or its name here."""
+    """The message for an option that the command does not have: the nearest one, its name here, or which there are."""
     known = {name.lstrip("-"): name for name in names}
     word = typed.partition("=")[0].lstrip("-")
     near = [name for name in (OTHER_NAMES.get(word), *get_close_matches(word, known, 1, NEAR)) if name in known]
-    return f"Unknown option: {typed}.{f' Did you mean {known[near[0]]}?' if near else else_says}"
+    hint = f" Did you mean {known[near[0]]}?" if near else else_says or f" {_options_among(names, word)}"
+    return f"Unknown option: {typed}.{hint}"
+
+
+def _options_among(names: Sequence[str], word: str) -> str:
+    """Which options there are: for a letter those of one letter, and those that begin with it."""
+    of_words = [
+        name for name in names if name.startswith("--") and name.replace("--no-", "--", 1) not in {*names} - {name}
+    ]
+    if len(word) != 1:
+        return f"Options are {enumerated(of_words, LISTED_AT_MOST)}."
+    begin = [name for name in of_words if name.startswith(f"--{word.lower()}")]
+    others = f"; {enumerated(begin, 3)} begin with {word.lower()}" if begin else ""
+    return f"Options of one letter are {', '.join(name for name in names if not name.startswith('--'))}{others}."
 
 
 def _hint_on_consumed(tokens: Sequence[str], error: CycloptsError) -> str:

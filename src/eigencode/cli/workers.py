@@ -17,7 +17,7 @@ from typing import IO, Annotated
 from cyclopts import Parameter, validators
 
 from eigencode import invocation, processes, progress
-from eigencode.cli.flags import FILES, STREAM
+from eigencode.cli.flags import FILES, INT, STREAM
 from eigencode.cli.interruptions import Interruptions, heard
 from eigencode.errors import OptionError
 from eigencode.training.processors import processors
@@ -32,6 +32,7 @@ _IS_LINUX = sys.platform == "linux"
 
 Processes = Annotated[
     int | None,
+    INT,
     Parameter(
         help="Processes on this machine that do the work together, with its processor cores divided among them.",
         group=FILES,

@@ -112,6 +112,9 @@ CLAIMS: Mapping[str, Any] = {
 }
 """Properties that a class may declare of its methods, with the values that hold without a declaration."""
 
+BY_POSITION_OR_NAME, BY_NAME = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
+"""Kinds of arguments that can be given by name."""
+
 CLAIMED_OF = ("forward", "log_prob", "divergence", "cost")
 
 
@@ -167,7 +170,13 @@ class Part(nn.Module):
     @classmethod
     @lru_cache
     def _parameter_names(cls) -> tuple[str, ...]:
-        return tuple(inspect.signature(cls).parameters)
+        signature = inspect.signature(cls)
+        kinds = {p.name: p.kind for p in signature.parameters.values()}
+        if unnamed := [name for name, kind in kinds.items() if kind not in (BY_POSITION_OR_NAME, BY_NAME)]:
+            what = f"Arguments of parts have names, by which they are copied and saved; {cls.__name__} takes"
+            listed, hint = " and ".join(map(repr, unnamed)), "Write its __init__ without /, *args and **kwargs"
+            raise OptionError(f"{what} {listed} without", got=f"__init__{signature}", hint=hint)
+        return tuple(kinds)
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Return the constructor's arguments, with those of nested parts as ``outer__inner``."""

@@ -26,7 +26,11 @@ IDLE = 1e-3
 
 
 NEGLIGIBLE = 40.0
-"""Natural logarithm of a sum over one of its terms, above which the term is left out."""
+"""Natural logarithm of a sum over one of its terms, above which the term is left out of the sum.
+
+Moments of shares need smaller ones than sums do: the squares of rows far from all others, which they multiply, can be
+1e10 and more. So the iterations that fit a mixture have a constant of their own.
+"""
 
 MOST_FULL = 64
 """Largest codes with full covariances; those of larger codes are diagonal."""
