@@ -8,6 +8,7 @@ that need torch (parts, models) as attributes of the packages ``eigencode.parts`
 from __future__ import annotations
 
 import ast
+import os
 import sys
 from collections.abc import Callable, Iterator
 from importlib import import_module
@@ -15,7 +16,21 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-__all__ = ["page", "torch"]
+__all__ = ["let_waiting_threads_sleep", "page", "torch"]
+
+SPINS = 10_000
+"""Turns of an empty loop after which a thread that waits for others sleeps. GNU's OpenMP has 300,000, about a
+millisecond: fast where each thread has a processor, and many times slower where other programs use one of them. With
+this number both are fast (``benchmarks/threads.py``)."""
+
+
+def let_waiting_threads_sleep() -> None:
+    """Set how long threads of GNU's OpenMP, which torch has on Linux, wait busily for each other, in this process.
+
+    It is read when torch is imported, so nothing is set after that, nor where the user has chosen how threads wait.
+    """
+    if "torch" not in sys.modules and "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", str(SPINS))
 
 
 def page(package: str) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:

@@ -12,6 +12,7 @@ from eigencode.errors import DataError
 from eigencode.model.codes import standards
 from eigencode.model.density import Mixture, best_of_sizes, can_be_full, candidates, fit_mixture, in_units
 from eigencode.model.expectation_maximisation import MOST_PAIRS, Effort, Fits, Gaussians
+from eigencode.threads import one_thread
 
 ROUGH_FROM, ROUGH_ROWS = 500, 4096
 """Rows from which on a mixture is fitted with few iterations, and most rows that its size is then chosen from."""
@@ -57,6 +58,12 @@ def mixture_prior(means: np.ndarray, variances: np.ndarray, most: int) -> Mixtur
     active = variances < ACTIVE
     if not active.any() or most < 2:
         return None
+    with one_thread():
+        return _of_active(means, variances, most, active)
+
+
+def _of_active(means: np.ndarray, variances: np.ndarray, most: int, active: np.ndarray) -> Mixture | None:
+    """The same for the components of the code that say something of their row."""
     left = 1 - variances[active]
     noise, codes = variances[active] / left, means[:, active] / left
     scores = rough_mixture(codes, most) if len(codes) >= ROUGH_FROM else fit_mixture(codes, 0, most=most)

@@ -24,6 +24,7 @@ from sklearn.exceptions import ConvergenceWarning
 from eigencode.batch import equal_parts
 from eigencode.errors import DataError
 from eigencode.lazy import torch
+from eigencode.threads import one_thread
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -132,7 +133,7 @@ class Fits:
     def _first(self, products: Products, m: int, start: int) -> tuple[Sequence[Tensor], float]:
         """The rows' shares of a mixture after few iterations from k-means, and their mean log-density."""
         means = KMeans(m, n_init=1, random_state=(self.seed + start) % 2**32)
-        with warnings.catch_warnings():
+        with one_thread(), warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # of fewer different rows than that
             labels = means.fit(products.rows.double().numpy()).labels_
         shares = torch.nn.functional.one_hot(torch.from_numpy(labels).long(), m).T.to(products.rows)
