@@ -41,6 +41,7 @@ LAYERS = [
         "batch",
         "checkpoint",
         "processes",
+        "threads",
         "whole_operations",
     },
     {"parts"},
