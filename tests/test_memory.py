@@ -16,9 +16,11 @@ import torch
 
 from eigencode import Autoencoder, training
 from eigencode.batch import Batch
+from eigencode.cli import main
 from eigencode.data import mapped_rows, memory, named_files, streamed_rows
 from eigencode.data import rows as resident_rows
 from eigencode.data.rows import ResidentRows
+from eigencode.errors import NotEnoughMemoryError
 from eigencode.estimators import generation
 from eigencode.parts import MLP, ConvolutionalDecoder, ConvolutionalEncoder, Tied
 from eigencode.parts.likelihoods.continuous import GaussianLikelihood
@@ -241,3 +243,59 @@ def test_the_limit_of_a_container_or_a_job_is_that_of_memory(version, limits, ex
     assert memory._left_in_container() == expected
     monkeypatch.setattr(memory, "OWN_GROUPS", tmp_path / "lost")
     assert memory._left_in_container() == math.inf
+
+
+def lack(*_, **__):
+    """Ask torch for more than there is."""
+    torch.empty(2**56, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("where", ["eigencode.fitting.describe", "eigencode.training.runner.SingleRunner.step"])
+@pytest.mark.parametrize("ask", ["fit", "iter_fit"])
+def test_a_fit_that_lacks_memory_says_so(where, ask, monkeypatch):
+    """Before its training it leaves the model as it was."""
+    rows = np.random.default_rng(0).normal(size=(60, 3))
+    model = Autoencoder(2, hidden=(4,), max_epochs=1, random_state=0).fit(rows)
+    before = vars(model).copy()
+    monkeypatch.setattr(where, lack)
+    with pytest.raises(NotEnoughMemoryError, match="more memory than there is. Use fewer rows or columns") as found:
+        list(getattr(model, ask)(rows[:40]))
+    assert isinstance(found.value, MemoryError)
+    assert type(found.value.__cause__) is RuntimeError
+    assert "runner" in where or vars(model) == before
+
+
+def test_an_answer_that_lacks_memory_says_so():
+    rows = np.random.default_rng(0).normal(size=(60, 3))
+    model = Autoencoder(2, hidden=(4,), max_epochs=0).fit(rows)
+    with pytest.raises(NotEnoughMemoryError):
+        model._answer(rows, lack)
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied") as found:
+        model._answer(rows, lambda *_: torch.ones(2, 3) @ torch.ones(2, 3))
+    assert type(found.value) is RuntimeError
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="what Linux counts")
+@pytest.mark.parametrize(("name", "shell"), [("RLIMIT_DATA", "-d"), ("RLIMIT_AS", "-v")])
+def test_a_limit_that_libraries_do_not_come_back_under(name, shell, monkeypatch, capsys):
+    """Under it their import ends the process, or tries for ever; what says what a command does needs none of them."""
+    monkeypatch.setattr(memory, "_limit", lambda kind: 1.2e9 if kind == name else math.inf)
+    assert main(["describe", "rows.csv"]) == 1
+    needed = "1.5" if shell == "-d" else "2.4"
+    assert capsys.readouterr().err == (
+        f"PyTorch and the other libraries need {needed} GB before any rows. Got a limit of 1.2 GB by ulimit {shell}. "
+        "Raise the limit.\n"
+    )
+    assert main(["describe", "--help"]) == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="what Linux counts")
+def test_a_limit_of_the_process_is_read():
+    import resource
+
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+    resource.setrlimit(resource.RLIMIT_DATA, (2**50, before[1]))
+    try:
+        assert memory._limit("RLIMIT_DATA") == 2**50
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, before)

@@ -81,6 +81,10 @@ class NetworkError(EigencodeError, RuntimeError):
     """A user's module fails as a network, or its output is not one row of numbers for each row; keeps the cause."""
 
 
+class NotEnoughMemoryError(EigencodeError, MemoryError):
+    """Work needs more memory than there is; keeps the cause, such as torch's RuntimeError."""
+
+
 class ResultWarning(UserWarning):
     """The fitted model may be unreliable; the message says why and what to try."""
 

@@ -22,10 +22,8 @@ from eigencode.cli.messages import told
 from eigencode.cli.own_parts import OWN
 from eigencode.cli.streams import discard, on_safe_streams
 from eigencode.cli.usage import usage_error
-from eigencode.errors import DataError, EigencodeError, FileError, InterruptedWarning
-
-OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")
-"""Texts in torch's errors for a lack of memory: on a processor, there on Windows, on a GPU."""
+from eigencode.data.memory import require_room_for_libraries, shortage
+from eigencode.errors import EigencodeError, FileError, InterruptedWarning
 
 
 @on_safe_streams
@@ -103,6 +101,8 @@ def _run(tokens: Sequence[str], interruptions: Interruptions) -> int:
             OWN.take(tokens)
             function, bound = parsed(tokens)
             rows += bound.arguments.get("rows", ())
+            if function.__module__.startswith("eigencode."):  # no help, no version
+                require_room_for_libraries()
             function(*bound.args, **bound.kwargs)
         sys.stdout.flush()
     except workers.StartProcesses as several:
@@ -126,7 +126,7 @@ def _run(tokens: Sequence[str], interruptions: Interruptions) -> int:
         print(FileError(what, got=f"the error {error.strerror or error}"), file=sys.stderr)
         return 1
     except Exception as error:
-        failure = _of_memory(error) or OWN.failure(error)
+        failure = shortage(error) or OWN.failure(error)
         if failure is None:
             raise
         print(told(failure, rows), file=sys.stderr)
@@ -138,14 +138,6 @@ def _first_alone_prints() -> AbstractContextManager[object]:
     """What several processes print is printed by the first of them; errors by all."""
     workers.end_with_parent()
     return nullcontext() if processes.is_first() else redirect_stdout(io.StringIO())
-
-
-def _of_memory(error: Exception) -> EigencodeError | None:
-    """The error of this package for a lack of memory, of which torch has no class on a processor; None for others."""
-    is_torchs = isinstance(error, RuntimeError) and any(text in str(error) for text in OUT_OF_MEMORY)
-    if not (isinstance(error, MemoryError) or is_torchs):
-        return None
-    return DataError("This needs more memory than there is", hint="Use fewer rows or columns")
 
 
 @contextmanager

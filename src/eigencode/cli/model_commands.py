@@ -379,8 +379,7 @@ def describe(
         print_json(facts) if as_json else print_facts(flags.facts_told(description(facts)))
         return
     options = flags.options_given(flags.PLAIN, given, "describe")
-    table = read_rows(what, chosen, options, may_stay=True)
-    rows = table.rows if pictures.are_images(what) else table.frame
+    rows = read_rows(what, chosen, options, may_stay=True).columns
     some = rows.sample() if isinstance(rows, data.BlockSource) else rows
     found = schema_of(some, options)
     if as_json:

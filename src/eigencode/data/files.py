@@ -58,6 +58,11 @@ class Table:
         return pa.Table.from_arrays([pa.array(column) for column in self.cells.T], names=self.names)
 
     @property
+    def columns(self) -> Any:
+        """The frame, of which each column can be described."""
+        return self.frame
+
+    @property
     def rows(self) -> np.ndarray:
         """The rows as numbers, in the narrowest type that holds all columns, NaN for gaps; `DataError` for others."""
         if isinstance(self.cells, pa.Table):

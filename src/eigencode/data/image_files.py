@@ -61,6 +61,11 @@ class ImageRows:
         """The images as an array of shape (n, h, w) or (n, h, w, c), over the same memory; or rows that are read."""
         return self.rows if isinstance(self.rows, RowsByNumber) else rows_to_images(self.image_shape, self.rows)
 
+    @property
+    def columns(self) -> np.ndarray | RowsByNumber:
+        """The pixels as columns of a table."""
+        return self.rows
+
 
 def read_images(
     paths: Iterable[str | os.PathLike[str]],

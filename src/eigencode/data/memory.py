@@ -5,14 +5,15 @@ from __future__ import annotations
 import math
 import os
 import shutil
+import sys
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import psutil
 
-from eigencode.errors import DataError
+from eigencode.errors import DataError, NotEnoughMemoryError
 
 SMALL_WORK = 2**20
 """Work that needs fewer bytes is not checked: reading what the system has left takes .1 ms."""
@@ -28,6 +29,14 @@ CONTAINER = Path("/sys/fs/cgroup")
 
 OWN_GROUPS = Path("/proc/self/cgroup")
 """The groups of this process: a line for each kind of group."""
+
+
+SHORTAGES = ("can't allocate memory", "not enough memory", "out of memory")
+"""Texts in torch's errors for a lack of memory: on a processor, there on Windows, on a GPU."""
+
+
+ROOM_OF_LIBRARIES = {"RLIMIT_AS": ("ulimit -v", 2.4e9), "RLIMIT_DATA": ("ulimit -d", 1.5e9)}
+"""Bytes that PyTorch, pyarrow and others reserve when they are imported, by the kind of limit, with its command."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +60,25 @@ def available_memory() -> float:
     return max(min(psutil.virtual_memory().available, _left_in_container(), _left_under_limit()), 0.0)
 
 
+def shortage(error: BaseException) -> NotEnoughMemoryError | None:
+    """The error of this package for a lack of memory, of which torch has no class on a processor; None for others."""
+    is_torchs = isinstance(error, RuntimeError) and any(text in str(error) for text in SHORTAGES)
+    if isinstance(error, NotEnoughMemoryError) or not (isinstance(error, MemoryError) or is_torchs):
+        return None
+    return NotEnoughMemoryError("This needs more memory than there is", hint="Use fewer rows or columns")
+
+
+@contextmanager
+def told_of_shortage() -> Iterator[None]:
+    """Raise `NotEnoughMemoryError` for a lack of memory in the block."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if (told := shortage(error)) is not None:
+            raise told from error
+        raise
+
+
 def require_memory(n_bytes: float, purpose: str, hint: str) -> None:
     """Raise `DataError` if work needs more bytes than are available.
 
@@ -65,6 +93,14 @@ def require_address_space(n_bytes: float, purpose: str, hint: str) -> None:
     if n_bytes > (left := _left_under_limit()):
         what = f"{purpose} needs addresses for {_size(n_bytes)}, of which it uses few"
         raise DataError(what, got=f"{_size(left)} left by the limit of ulimit -v", hint=hint)
+
+
+def require_room_for_libraries() -> None:
+    """Raise `DataError` under a limit of the process with which the libraries end it when imported, or never return."""
+    for name, (shell, needed) in ROOM_OF_LIBRARIES.items() if sys.platform == "linux" else ():
+        if (limit := _limit(name)) < needed:
+            what = f"PyTorch and the other libraries need {_size(needed)} before any rows"
+            raise DataError(what, got=f"a limit of {_size(limit)} by {shell}", hint="Raise the limit")
 
 
 def require_disk(n_bytes: float, path: str | os.PathLike[str], purpose: str, hint: str) -> None:
@@ -93,14 +129,18 @@ def require_memory_to_decompress(
 
 def _left_under_limit() -> float:
     """Bytes of address space left under the limit that a shell's ulimit sets, infinite if there is none."""
+    limit = _limit("RLIMIT_AS")
+    return limit if math.isinf(limit) else limit - psutil.Process().memory_info().vms
+
+
+def _limit(name: str) -> float:
+    """A limit of the process in bytes, infinite if there is none."""
     try:
         import resource
     except ImportError:
-        return float("inf")
-    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
-    if limit == resource.RLIM_INFINITY:
-        return float("inf")
-    return limit - psutil.Process().memory_info().vms
+        return math.inf
+    limit = resource.getrlimit(getattr(resource, name))[0]
+    return math.inf if limit == resource.RLIM_INFINITY else limit
 
 
 def _left_in_container() -> float:

@@ -16,7 +16,14 @@ import numpy as np
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin, clone
 
 from eigencode import fitting, progress, training
-from eigencode.data import Scaler, fingerprint, has_numbers, pixel_range, refuse_empty_columns
+from eigencode.data import (
+    Scaler,
+    fingerprint,
+    has_numbers,
+    pixel_range,
+    refuse_empty_columns,
+    told_of_shortage,
+)
 from eigencode.errors import DataError, InterruptedWarning, OptionError, ResultWarning, TrainingError, positive_int
 from eigencode.estimators import fingerprints
 from eigencode.estimators.generation import Generation
@@ -174,7 +181,7 @@ class BaseAutoencoder(
         with a checkpoint goes on from there.
         """
         opened = fingerprints.opened(checkpoint, self.verbose)
-        with unchanged_on_failure(self), training.own_share(), opened as folder:
+        with unchanged_on_failure(self), told_of_shortage(), training.own_share(), opened as folder:
             table = self._table(X, sample_weight, validation_data, groups)
             if folder is not None:
                 fingerprints.require_rereadable(table)

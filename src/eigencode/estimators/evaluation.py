@@ -16,6 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 from eigencode import fitting, training
 from eigencode.batch import Batch
 from eigencode.data.gaps import hide_gaps, refuse_infinite
+from eigencode.data.memory import told_of_shortage
 from eigencode.data.scaling import Scaler
 from eigencode.data.sources import CHUNK_ROWS
 from eigencode.errors import DataError, ResultWarning
@@ -136,7 +137,7 @@ class Evaluation(Saved):
         # It takes .2 ms to find out, as long as the answer for a few rows.
         share = training.own_share if len(array) > CHUNK_ROWS else nullcontext
         for chunk in scaler.chunks(array, dtype):
-            with share(), torch.no_grad():  # not while the caller works, or does not come back
+            with told_of_shortage(), share(), torch.no_grad():  # not while the caller works, or does not come back
                 rows = hide_gaps(self._tensor(chunk))
                 if rows.observed is not None and not (scaler.has_gaps or is_warned):
                     warnings.warn(UNSEEN_GAPS, ResultWarning, stacklevel=5)

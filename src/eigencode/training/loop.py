@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from eigencode.checkpoint import REQUESTS
+from eigencode.data.memory import told_of_shortage
 from eigencode.training.distributed_runner import runner_of
 from eigencode.training.prefetch import on_device
 from eigencode.training.run import TrainingRun
@@ -124,7 +125,11 @@ def train_all(
         while runner.keep_unfinished():
             tally, due = Tally(runner), runner.runs[0].steps_to_evaluation
             try:
-                with runner.at_work(), REQUESTS.heard(recorder is not None and runner.hears_signals):
+                with (
+                    told_of_shortage(),
+                    runner.at_work(),
+                    REQUESTS.heard(recorder is not None and runner.hears_signals),
+                ):
                     runner.show(average=False)
                     active = Active(runner)
                     until = min(due, tally.n_steps + runner.runs[0].steps_to_look)
