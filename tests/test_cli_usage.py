@@ -50,6 +50,7 @@ def said(line, capsys):
         ("-", "Unknown command: '-'. Files come after a command, as in eigencode describe -."),
         ("rows.csv", "Unknown command: 'rows.csv'. Files come after a command, as in eigencode describe rows.csv."),
         ("fti rows.csv", "Unknown command: 'fti'. Did you mean 'fit'?"),
+        ("a" * 300, f"Unknown command: {'a' * 300!r}. Known are: {', '.join(map(repr, EXAMPLES))}."),
         ("''", f"Unknown command: ''. Known are: {', '.join(map(repr, EXAMPLES))}."),
     ],
 )

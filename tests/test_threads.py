@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 
 import numpy as np
 import pytest
 import torch
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from eigencode.lazy import SPINS
-from eigencode.model import code_priors, expectation_maximisation
+from eigencode.model import code_priors, expectation_maximisation, fit_mixture
 from eigencode.threads import one_thread
 
 WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
@@ -46,40 +48,92 @@ def test_a_choice_of_the_user_stays(first, variables, expected):
     assert answer_of(program, **variables)[0] == expected
 
 
-@pytest.fixture
+def numbers():
+    """Threads of torch, and of each library with OpenMP or BLAS: scikit-learn has both."""
+    libraries = threadpool_info()
+    of = {api: {each["num_threads"] for each in libraries if each["user_api"] == api} for api in ("openmp", "blas")}
+    return {"torch": {torch.get_num_threads()}} | of
+
+
+@pytest.fixture(autouse=True)
 def two_threads():
     before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
+    with threadpool_limits(2):
+        torch.set_num_threads(2)
+        yield
     torch.set_num_threads(before)
 
 
-def test_one_thread_and_the_caller_s_number_afterwards(two_threads):
-    @one_thread()
-    def failing():
-        raise ValueError(f"within, with {torch.get_num_threads()} thread")
-
-    with pytest.raises(ValueError, match="with 1 thread"):
-        failing()
-    assert torch.get_num_threads() == 2
+TWO = {"torch": {2}, "openmp": {2}, "blas": {2}}
+ONE = {"torch": {1}, "openmp": {1}, "blas": {2}}
 
 
-def test_k_means_and_the_mixture_of_a_start_have_one_thread(monkeypatch, two_threads):
-    seen = {}
+def test_one_thread_and_the_caller_s_numbers_afterwards():
+    assert numbers() == TWO
+    with one_thread():
+        assert numbers() == ONE
+        with one_thread():
+            assert numbers() == ONE
+        assert numbers() == ONE
+    assert numbers() == TWO
+    with pytest.raises(ValueError, match="within"), one_thread():
+        raise ValueError("within")
+    assert numbers() == TWO
 
-    def counted(where, name):
-        function = getattr(where, name)
 
-        def wrapper(*given, **named):
-            seen.setdefault(name, set()).add(torch.get_num_threads())
-            return function(*given, **named)
+def test_no_number_of_the_whole_process_is_changed():
+    """Of two that end in another order than they began, the second must not keep what the first had set."""
+    within, ended = threading.Event(), threading.Event()
 
-        monkeypatch.setattr(where, name, wrapper)
+    def second():
+        with one_thread():
+            within.set()
+            ended.wait()
 
-    counted(expectation_maximisation.KMeans, "fit")
-    counted(code_priors, "rough_mixture")
-    generator = np.random.default_rng(0)
-    codes = np.where(generator.random((600, 1)) < 0.5, 4.0, -4.0) + generator.normal(size=(600, 2))
-    assert code_priors.mixture_prior(codes / 3, np.full(2, 0.1), 4) is not None
-    assert seen == {"fit": {1}, "rough_mixture": {1}}
-    assert torch.get_num_threads() == 2
+    thread = threading.Thread(target=second)
+    with one_thread():
+        thread.start()
+        within.wait()
+    ended.set()
+    thread.join()
+    assert numbers() == TWO
+
+
+CODES = np.where(np.random.default_rng(1).random((600, 1)) < 0.5, 4.0, -4.0) + np.random.default_rng(0).normal(
+    size=(600, 2)
+)
+
+
+@pytest.mark.parametrize(
+    ("where", "name", "fit"),
+    [
+        (expectation_maximisation.KMeans, "fit", lambda: fit_mixture(CODES, 0, 2)),
+        (code_priors, "rough_mixture", lambda: code_priors.mixture_prior(CODES / 3, np.full(2, 0.1), 4)),
+    ],
+    ids=["k-means", "the mixture of a start"],
+)
+def test_short_pieces_of_work_have_one_thread(where, name, fit, monkeypatch):
+    seen, function = [], getattr(where, name)
+
+    def counted(*given, **named):
+        seen.append(numbers())
+        return function(*given, **named)
+
+    monkeypatch.setattr(where, name, counted)
+    assert fit() is not None
+    assert seen
+    assert all(each == ONE for each in seen)
+    assert numbers() == TWO
+
+
+def test_the_libraries_that_k_means_has_are_known():
+    program = (
+        "from eigencode.model import fit_mixture; from sklearn.cluster import KMeans; import numpy as np\n"
+        "from threadpoolctl import threadpool_info; fit = KMeans.fit\n"
+        "def shown(*given):\n"
+        "    print({each['num_threads'] for each in threadpool_info() if each['user_api'] == 'openmp'})\n"
+        "    return fit(*given)\n"
+        "KMeans.fit = shown; fit_mixture(np.eye(60, 2), 0, 2)"
+    )
+    shown, _ = answer_of(program, OMP_NUM_THREADS="2")
+    assert {*shown.splitlines()} == {"{1}"}

@@ -25,9 +25,10 @@ this number both are fast (``benchmarks/threads.py``)."""
 
 
 def let_waiting_threads_sleep() -> None:
-    """Set how long threads of GNU's OpenMP, which torch has on Linux, wait busily for each other, in this process.
+    """Set how long threads of GNU's OpenMP, which torch has on Linux, wait busily for each other.
 
-    It is read when torch is imported, so nothing is set after that, nor where the user has chosen how threads wait.
+    It holds in this process and in those that it starts. It is read when torch is imported, so nothing is set after
+    that, nor where the user has chosen how threads wait.
     """
     if "torch" not in sys.modules and "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", str(SPINS))

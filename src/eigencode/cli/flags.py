@@ -62,7 +62,7 @@ PATHS = Parameter(converter=parse_paths)
 
 
 def parse_int(_: Any, tokens: Sequence[Token]) -> int:
-    """A whole number as typed, with digits only; cyclopts would round 2.5 to 2."""
+    """A whole number as Python reads it; cyclopts would round 2.5 to 2."""
     try:
         return int(tokens[0].value)
     except ValueError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 from collections.abc import Sequence
@@ -104,7 +105,7 @@ def _limits(argument: Argument) -> str:
 def _unknown_command(typed: str) -> str:
     """The message for a command that does not exist: the nearest one, or where files belong."""
     word = _typed(typed)
-    is_file = word == STREAM.name or (word and Path(word).exists())
+    is_file = word == STREAM.name or os.path.exists(word)
     after = f"Files come after a command, as in eigencode describe {shlex.quote(word)}"
     hint = after if is_file else did_you_mean(word, EXAMPLES)
     return str(OptionError(f"Unknown command: {word!r}", hint=hint))
