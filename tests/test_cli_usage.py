@@ -18,7 +18,8 @@ ROWS = np.random.default_rng(0).normal(size=(60, 3))
 def folder(tmp_path, monkeypatch):
     """The current folder, with rows in it."""
     monkeypatch.chdir(tmp_path)
-    write_columns("rows.csv", dict(zip("abc", ROWS.T, strict=True)))
+    for name in ("rows.csv", "-odd.csv"):
+        write_columns(name, dict(zip("abc", ROWS.T, strict=True)))
     return tmp_path
 
 
@@ -49,6 +50,7 @@ def said(line, capsys):
         ("transform m r --sep ,", "Unknown option: --sep. Did you mean --separator?"),
         ("-", "Unknown command: '-'. Files come after a command, as in eigencode describe -."),
         ("rows.csv", "Unknown command: 'rows.csv'. Files come after a command, as in eigencode describe rows.csv."),
+        ("describe -odd.csv", "Unknown option: -odd.csv. Write ./-odd.csv for the file of this name."),
         ("fti rows.csv", "Unknown command: 'fti'. Did you mean 'fit'?"),
         ("a" * 300, f"Unknown command: {'a' * 300!r}. Known are: {', '.join(map(repr, EXAMPLES))}."),
         ("''", f"Unknown command: ''. Known are: {', '.join(map(repr, EXAMPLES))}."),

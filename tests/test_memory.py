@@ -9,6 +9,7 @@ import textwrap
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -293,9 +294,13 @@ def test_a_limit_that_libraries_do_not_come_back_under(name, shell, monkeypatch,
 def test_a_limit_of_the_process_is_read():
     import resource
 
-    before = resource.getrlimit(resource.RLIMIT_DATA)
-    resource.setrlimit(resource.RLIMIT_DATA, (2**50, before[1]))
+    before, data = resource.getrlimit(resource.RLIMIT_DATA), psutil.Process().memory_info().data
+    limit = data + 2**29
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, before[1]))
     try:
-        assert memory._limit("RLIMIT_DATA") == 2**50
+        assert memory._limit("RLIMIT_DATA") == limit
+        assert 2**28 < memory.available_memory() < 2**29 + 2**26
+        kept = np.ones(2**27, np.uint8)
+        assert memory.available_memory() < 2**29 + 2**26 - len(kept)
     finally:
         resource.setrlimit(resource.RLIMIT_DATA, before)

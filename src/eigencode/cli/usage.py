@@ -117,6 +117,8 @@ def _unknown_option(typed: str, names: Sequence[str], else_says: str = "") -> st
     word = typed.partition("=")[0].lstrip("-")
     near = [name for name in (OTHER_NAMES.get(word), *get_close_matches(word, known, 1, NEAR)) if name in known]
     hint = f" Did you mean {known[near[0]]}?" if near else else_says or f" {_options_among(names, word)}"
+    if Path(typed).is_file():
+        hint = f" Write {shlex.quote(f'./{typed}')} for the file of this name."
     return f"Unknown option: {typed}.{hint}"
 
 

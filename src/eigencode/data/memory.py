@@ -6,7 +6,7 @@ import math
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -35,8 +35,11 @@ SHORTAGES = ("can't allocate memory", "not enough memory", "out of memory")
 """Texts in torch's errors for a lack of memory: on a processor, there on Windows, on a GPU."""
 
 
-ROOM_OF_LIBRARIES = {"RLIMIT_AS": ("ulimit -v", 2.4e9), "RLIMIT_DATA": ("ulimit -d", 1.5e9)}
-"""Bytes that PyTorch, pyarrow and others reserve when they are imported, by the kind of limit, with its command."""
+SHELLS = {"RLIMIT_AS": "ulimit -v", **({"RLIMIT_DATA": "ulimit -d"} if sys.platform == "linux" else {})}
+"""Limits of a process, and the commands of a shell that set them; only Linux says what is used of the second."""
+
+ROOM_OF_LIBRARIES = {"RLIMIT_AS": 2.4e9, "RLIMIT_DATA": 1.5e9}
+"""Bytes that PyTorch, pyarrow and others reserve when they are imported, by the limit."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,7 @@ LIMITS = {
 
 def available_memory() -> float:
     """Bytes that this process can still allocate, by the machine, its container or job, and its own limit."""
-    return max(min(psutil.virtual_memory().available, _left_in_container(), _left_under_limit()), 0.0)
+    return max(min(psutil.virtual_memory().available, _left_in_container(), *map(_left_under, SHELLS)), 0.0)
 
 
 def shortage(error: BaseException) -> NotEnoughMemoryError | None:
@@ -88,18 +91,19 @@ def require_memory(n_bytes: float, purpose: str, hint: str) -> None:
         raise DataError(f"{purpose} needs about {_size(n_bytes)}", got=f"{_size(available)} of memory", hint=hint)
 
 
-def require_address_space(n_bytes: float, purpose: str, hint: str) -> None:
-    """Raise `DataError` if a limit of the process leaves fewer addresses than a library reserves."""
-    if n_bytes > (left := _left_under_limit()):
-        what = f"{purpose} needs addresses for {_size(n_bytes)}, of which it uses few"
-        raise DataError(what, got=f"{_size(left)} left by the limit of ulimit -v", hint=hint)
+def require_reserve(needed: Mapping[str, float], purpose: str, hint: str) -> None:
+    """Raise `DataError` if limits of the process leave less than a library reserves, by the names of the limits."""
+    for name, shell in SHELLS.items():
+        if needed[name] > (left := _left_under(name)):
+            what = f"{purpose} needs addresses for {_size(needed[name])}, of which it uses few"
+            raise DataError(what, got=f"{_size(left)} left by the limit of {shell}", hint=hint)
 
 
 def require_room_for_libraries() -> None:
     """Raise `DataError` under a limit of the process with which the libraries end it when imported, or never return."""
-    for name, (shell, needed) in ROOM_OF_LIBRARIES.items() if sys.platform == "linux" else ():
-        if (limit := _limit(name)) < needed:
-            what = f"PyTorch and the other libraries need {_size(needed)} before any rows"
+    for name, shell in SHELLS.items() if sys.platform == "linux" else ():
+        if (limit := _limit(name)) < ROOM_OF_LIBRARIES[name]:
+            what = f"PyTorch and the other libraries need {_size(ROOM_OF_LIBRARIES[name])} before any rows"
             raise DataError(what, got=f"a limit of {_size(limit)} by {shell}", hint="Raise the limit")
 
 
@@ -127,10 +131,12 @@ def require_memory_to_decompress(
     require_memory(n_bytes, f"Reading {name}", "Read fewer columns, or a part of the rows")
 
 
-def _left_under_limit() -> float:
-    """Bytes of address space left under the limit that a shell's ulimit sets, infinite if there is none."""
-    limit = _limit("RLIMIT_AS")
-    return limit if math.isinf(limit) else limit - psutil.Process().memory_info().vms
+def _left_under(name: str) -> float:
+    """Bytes that a limit of the process leaves, infinite if there is none."""
+    if math.isinf(limit := _limit(name)):
+        return limit
+    used = psutil.Process().memory_info()
+    return limit - (used.vms if name == "RLIMIT_AS" else used.data)
 
 
 def _limit(name: str) -> float:

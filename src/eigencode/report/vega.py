@@ -16,14 +16,14 @@ from typing import Any
 
 from PIL import Image
 
-from eigencode.data.memory import require_address_space
+from eigencode.data.memory import require_reserve
 from eigencode.errors import OptionError
 from eigencode.report.charts import LETTERS
 
 Spec = dict[str, Any]
 
-ADDRESSES = 2.0**36
-"""Addresses that the library of charts reserves, most of which it gives back at once."""
+RESERVED = {"RLIMIT_AS": 2.0**36, "RLIMIT_DATA": 1e9}
+"""Bytes that the library of charts reserves, by the limits of a process, most of which it gives back at once."""
 
 WIDTHS = {"broad": 832, "narrow": 358}
 """Widths of pictures in pixels: that of the page's text in page.css, and that of the text on a phone."""
@@ -174,8 +174,8 @@ def _joined(areas: str, fill: str) -> str:
 
 
 def _library() -> ModuleType:
-    if "vl_convert" not in sys.modules:  # without these addresses it would end the process
-        require_address_space(ADDRESSES, "Drawing charts", "Make the page in a shell without this limit")
+    if "vl_convert" not in sys.modules:  # without this it would end the process
+        require_reserve(RESERVED, "Drawing charts", "Make the page in a shell without this limit")
     try:
         import vl_convert
     except ImportError as error:
