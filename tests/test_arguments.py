@@ -17,6 +17,7 @@ from eigencode import (
     AutoencoderSearch,
     DenoisingAutoencoder,
     LinearAutoencoder,
+    StackedAutoencoder,
 )
 from eigencode.errors import DataError, OptionError
 from eigencode.parts import (
@@ -133,17 +134,19 @@ def test_the_exact_solver_passes_over_nothing_in_silence(cancer, options):
         (lambda: AutoencoderClassifier(3).fit(ROWS, ROWS[:, 0] > 0), r"autoencoder=Autoencoder\(3\)"),
         (lambda: AutoencoderClassifier(n_components=3), r"autoencoder=Autoencoder\(n_components=3\)"),
         (lambda: AutoencoderSearch(n_components=[1]), r"AutoencoderSearch\(Autoencoder\(\), {'n_components': \[1\]}\)"),
-        (lambda: AutoencoderSearch(Autoencoder()), "missing a required argument: 'param_grid'"),
+        (
+            lambda: AutoencoderSearch(Autoencoder()),
+            r"AutoencoderSearch needs 'param_grid'. Write AutoencoderSearch\(estimator, param_grid\)",
+        ),
+        (lambda: Autoencoder(2, n_components=3), "Autoencoder takes one 'n_components'. Got 2 and n_components=3."),
+        (lambda: StackedAutoencoder([Autoencoder(2)]).fit(ROWS), r"Write layers=\[...\] if these are the layers"),
         (lambda: Autoencoder(2, (64,)), r"Write the name before it, as in Autoencoder\(hidden=\(64,\)\)"),
         (lambda: Autoencoder([64, 32]).fit(ROWS), r"Write hidden=\[64, 32\] if these are"),
         (lambda: Autoencoder(noise=0.3), f"It is an option of {DenoisingAutoencoder.__name__}"),
         (lambda: Autoencoder(hidden_sizes=(3,)), "Did you mean 'hidden'"),
         (lambda: GaussianNoise(varience=1), "GaussianNoise has no option 'varience'. Got .*Did you mean 'variance'"),
         (lambda: GaussianNoise(1.0, 2.0), "GaussianNoise takes 'variance' and nothing else. Got 2.0 too"),
-        (
-            lambda: CallableCorruption(),
-            "CallableCorruption cannot be made. Got missing a required argument: 'function'",
-        ),
+        (lambda: CallableCorruption(), r"CallableCorruption needs 'function'. Write CallableCorruption\(function\)"),
         (lambda: PoissonLikelihood(1.0), "PoissonLikelihood takes nothing. Got 1.0 too"),
         (lambda: PoissonLikelihood(variance=1), "PoissonLikelihood has no option 'variance'. Got variance=1."),
         (lambda: MLP(tied=True), "MLP has no option 'tied'. Got tied=True. It is an option of Autoencoder"),
@@ -243,6 +246,7 @@ def test_a_part_of_ones_own_has_the_same_errors():
     ("make", "says"),
     [
         (lambda cls: cls(1, 2, 3, 4), "ByPosition takes 'a' and 'b' and 'c' without a name, and other options by th"),
+        (lambda cls: cls(1, b=2), r"ByPosition needs 'b'. Write ByPosition\(a, b\)"),
         (lambda cls: cls(1, 2), r"ByPosition takes 'a' and 'b' without. Got __init__\(a, b, /, c=3, \*, d=4\). Write"),
     ],
 )

@@ -46,10 +46,10 @@ def told_constructor(cls: type[Any]) -> Callable[..., None]:
     def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
         try:
             signature.bind(self, *args, **kwargs)
-        except TypeError as error:
+        except TypeError:
             # A subclass may have a constructor of its own, which calls this one.
             owner = type(self) if type(self).__init__ is __init__ else cls
-            raise _error(owner.__name__, signature, args, kwargs, str(error)) from None
+            raise _error(owner.__name__, signature, args, kwargs) from None
         init(self, *args, **kwargs)
 
     return __init__
@@ -61,7 +61,7 @@ def check_settings(owner: Any, params: Mapping[str, Any]) -> None:
     for name, value in params.items():
         outer, _, inner = name.partition("__")
         if outer not in known:
-            raise _error(kind.__name__, inspect.signature(kind.__init__), (), {outer: value}, "")
+            raise _error(kind.__name__, inspect.signature(kind.__init__), (), {outer: value})
         part = params.get(outer, known[outer])
         if inner and not hasattr(part, "set_params"):
             raise _without_options(kind.__name__, name, outer, part)
@@ -88,9 +88,7 @@ def _without_options(owner: str, name: str, outer: str, value: Any) -> OptionErr
     return OptionError(what, got=f"{value!r:.60}", hint=f"Give {outer!r} an instance that has them first")
 
 
-def _error(
-    owner: str, signature: inspect.Signature, args: Sequence[Any], kwargs: Mapping[str, Any], message: str
-) -> OptionError:
+def _error(owner: str, signature: inspect.Signature, args: Sequence[Any], kwargs: Mapping[str, Any]) -> OptionError:
     """The error for arguments that a constructor does not take."""
     named = [p for p in list(signature.parameters.values())[1:] if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
     own = [p.name for p in named]
@@ -105,7 +103,13 @@ def _error(
         what = f"{owner} takes {' and '.join(map(repr, first))} without a name, and other options by theirs"
         hint = f"Write the name before it, as in {owner}({_example(own, args[len(first)])})"
         return OptionError(what, got=f"{args[len(first)]!r:.60}", hint=hint)
-    return OptionError(f"{owner} cannot be made", got=message)
+    for name, value in zip(first, args, strict=False):
+        if name in kwargs:
+            return OptionError(f"{owner} takes one {name!r}", got=f"{value!r:.60} and {name}={kwargs[name]!r:.60}")
+    needed = [p.name for p in named if p.default is p.empty]
+    given = {*first[: len(args)], *(p.name for p in named if p.name in kwargs and p.kind is not p.POSITIONAL_ONLY)}
+    lacking = [name for name in needed if name not in given]
+    return OptionError(f"{owner} needs {' and '.join(map(repr, lacking))}", hint=f"Write {owner}({', '.join(needed)})")
 
 
 def _instead(owner: str, own: Sequence[str], name: str, value: Any) -> str | None:
@@ -127,6 +131,8 @@ def misplaced(owner: str, own: Sequence[str], name: str, value: Any) -> str | No
         return f"Write {owner}(autoencoder={value!r:.60})"
     if name == "autoencoder" and isinstance(value, Integral | list | tuple):
         return f"Write {owner}(autoencoder={GENERAL}({value!r:.40}))"
+    if "layers" in own and isinstance(value, list | tuple) and any(hasattr(each, "fit") for each in value):
+        return "Write layers=[...] if these are the layers"
     if name == "n_components" and isinstance(value, list | tuple) and "hidden" in own:
         return f"Write hidden={value!r:.40} if these are the widths of layers"
     return None
