@@ -282,7 +282,7 @@ def test_columns_with_other_names_are_listed_as_scikit_learn_lists_them(frame):
     with pytest.raises(DataError) as found:
         LinearAutoencoder(1).fit(frame).transform(frame.rename(columns={"b": "B"}))
     first = "The feature names should match those that were passed during fit.\n"
-    assert str(found.value).startswith(f"{first}{unseen}{missing}. Choose columns by name")
+    assert str(found.value).startswith(f"{first}{unseen}{missing}. Rename columns, or add what is ")
 
 
 def test_names_of_a_hundred_thousand_columns_are_compared_quickly():

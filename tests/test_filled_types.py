@@ -204,3 +204,27 @@ def test_known_cells_stay_bit_for_bit_where_the_type_fitted_has_fewer_digits(has
     if as_array:  # what the types fitted can hold has them
         rows = frame.astype({"price": float}).to_numpy()
         assert model.impute(rows).dtypes.to_dict() == frame.dtypes.to_dict()
+
+
+@pytest.mark.parametrize("gap", [np.nan, None, pd.NA], ids=["floats", "objects", "pd.NA"])
+def test_a_column_of_gaps_has_the_type_fitted_when_it_is_filled(gap):
+    """pandas makes floats of a column that `reindex` adds, and of one that is empty in a file."""
+    fitted = pd.DataFrame(
+        {
+            "text": ["u", "v", "u"],
+            "category": pd.Categorical(["u", "v", "u"]),
+            "number": pd.Categorical([1, 2, 1]),
+            "int": [1, 2, 9],
+            "boolean": [True, False, True],
+            "mixed": [1, "v", 1],
+            "time": pd.to_datetime(["2020-01-01", "2020-03-01", "2020-02-01"]),
+            "as text": ["01.02.2020", "02.02.2020", "03.02.2020"],
+            "duration": pd.to_timedelta([1, 2, 9], "h"),
+            "period": pd.period_range("2020-01", periods=3, freq="M"),
+            "interval": pd.cut([1.0, 2.0, 9.0], 3),
+        }
+    )
+    schema = Schema.infer(fitted, {"as text": "time"})
+    cells, given = schema.encode(fitted), pd.DataFrame({name: gap for name in fitted}, index=fitted.index)
+    assert np.isnan(schema.encode(given)).all()
+    pd.testing.assert_frame_equal(schema.filled(given, cells), fitted)

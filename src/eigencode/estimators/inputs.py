@@ -425,7 +425,11 @@ def _other_names(names: list[str], fitted: list[str]) -> DataError:
             lists.append(f"{what}:\n" + "\n".join(f"- {name}" for name in names_found))
     if lists:
         message = "\n".join([f"{message}.", *lists])
-        return DataError(message, hint="Choose columns by name, as with X[list(model.feature_names_in_)]")
+        hint = "Choose columns by name, as with X[list(model.feature_names_in_)]"
+        if missing:
+            renamed = "Rename columns, or add" if unseen else "Add"
+            hint = f"{renamed} what is missing; gaps will do, as of X.reindex(columns=model.feature_names_in_)"
+        return DataError(message, hint=hint)
     first = next(j for j, (name, seen) in enumerate(zip(names, fitted, strict=True)) if name != seen)
     return DataError(
         f"{message}.\nFeature names must be in the same order as they were in fit",

@@ -133,9 +133,10 @@ class Column:
         if self.is_mixed and not values.is_mixed:
             cells = [None if cell is None else self._as_json(cell) for cell in values.cells.to_pylist()]
             values = Values(values.name, pa.array(cells, pa.string()), values.dtype, is_mixed=True)
+        fitted = self.arrow.value_type if pa.types.is_dictionary(self.arrow) else self.arrow
+        values = values.or_gaps_of(fitted)
         if not isinstance(self.kind, Labels):
             return values
-        fitted = self.arrow.value_type if pa.types.is_dictionary(self.arrow) else self.arrow
         found = values.type.value_type if values.kind == "category" else values.type
         is_whole = pa.types.is_integer(found) or (values.kind == "number" and values.is_whole)  # floats by gaps
         is_numeral = types.is_text(fitted) and is_whole and all(map(str.isdigit, self.kind.labels))

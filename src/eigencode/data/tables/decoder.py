@@ -99,6 +99,7 @@ def filled_type(column: Column, values: Values) -> tuple[pa.DataType, str]:
     It is the type fitted if that can hold all values given, as whole numbers that gaps made floats of; but labels stay
     what they are given as: text, numbers or a categorical type.
     """
+    values = values.or_gaps_of(column.arrow)
     is_other = isinstance(column.kind, Labels) and values.n_gaps < len(values)
     if not (is_other and _class_of_labels(values.type) != _class_of_labels(column.arrow)):
         try:
@@ -113,7 +114,7 @@ def filled(column: Column, values: Values, decoded: pa.Array | None) -> Values:
     """The column with its gaps filled from a column that was decoded, if there is one; the other values as they are."""
     type_, native_type = filled_type(column, values)
     plain = pa.string() if str(type_) == "string_view" else _plain_type(type_)  # of views Arrow has few functions
-    found = types.cast(_plain(values.cells), plain)
+    found = types.cast(_plain(values.or_gaps_of(type_).cells), plain)
     if decoded is not None:
         found = pc.if_else(pa.array(values.missing), _plain(decoded).cast(plain), found)
     if pa.types.is_dictionary(type_):

@@ -53,8 +53,9 @@ class Clock(Kind):
 
     @classmethod
     def learn(cls, values: Values) -> Self:
-        """The range and the unit."""
-        format_ = (values.time_format or "") if cls.of == "time" else ""
+        """The range and the unit; of text with few different times too, which `recognise` takes for labels."""
+        is_text = cls.of == "time" and values.kind == "text" and not values.is_mixed
+        format_ = (types.time_format(values.coded[1]) or "") if is_text else ""
         require((values.kind == cls.of or bool(format_)) and values.n_gaps < len(values), values, cls.title)
         found = cls._seconds(values, format_)
         found = found[~np.isnan(found)]

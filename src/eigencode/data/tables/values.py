@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -48,6 +48,10 @@ class Values:
     def of_rows(self, rows: np.ndarray) -> Values:
         """The same of some rows, by their numbers."""
         return Values(self.name, self.cells.take(pa.array(rows)), self.dtype, self.is_mixed)
+
+    def or_gaps_of(self, kind: pa.DataType) -> Values:
+        """The same; if all are gaps, gaps of a type: pandas has them as floats, whatever the column has elsewhere."""
+        return replace(self, cells=pa.nulls(len(self), kind)) if self.n_gaps == len(self) else self
 
     @property
     def type(self) -> pa.DataType:
