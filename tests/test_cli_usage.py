@@ -1,7 +1,11 @@
 """What the command line says of options and values that it cannot use."""
 
+import os
 import re
 import shlex
+import shutil
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -116,3 +120,24 @@ def test_no_more_reasons_are_written_than_columns_can_give(folder, capsys):
         assert main([*detect, n, "-o", f"{n}.csv"]) == 0
     assert (folder / "2000.csv").read_bytes() == (folder / "3.csv").read_bytes()
     assert (folder / "3.csv").read_text().split("\n")[0].count("observed") == 3
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such names")
+def test_names_of_files_that_are_not_text(folder, capsys):
+    """Bytes that are not UTF-8, as older systems wrote the umlauts of a name."""
+    name = os.fsdecode(b"gr\xf6\xdfe")
+    shutil.copy("rows.csv", f"{name}.csv")
+    write_columns("rows.parquet", {"a": ROWS[:, 0], "b": ROWS[:, 1], "c": ROWS[:, 2]})
+    shutil.copy("rows.parquet", f"{name}.parquet")
+    Autoencoder(1, max_epochs=0).fit(ROWS).save(f"{name}.safetensors")
+    shutil.copy(f"{name}.safetensors", "m.safetensors")
+    for ending in ("csv", "parquet"):
+        for rows in (f"{name}.{ending}", f"rows.{ending}"):
+            assert main(["transform", "m.safetensors", rows, "-o", f"codes of {rows}", "-q"]) == 0
+        assert Path(f"codes of {name}.{ending}").read_bytes() == Path(f"codes of rows.{ending}").read_bytes()
+    capsys.readouterr()
+    assert main(["transform", f"{name}.safetensors", "rows.csv", "-o", "x.csv"]) == 1
+    says = (
+        "safetensors reads no file whose name is not UTF-8. Got 'gr\\udcf6\\udcdfe.safetensors'. Give the file another"
+    )
+    assert says in capsys.readouterr().err

@@ -164,7 +164,7 @@ def _read_file(path: Path) -> Content:
         status = os.stat(path)
         if stat.S_ISREG(status.st_mode) and status.st_size:
             with open(path, "rb"):  # if this fails, Python's error is shorter than pyarrow's
-                buffer = pa.memory_map(str(path)).read_buffer()
+                buffer = pa.memory_map(os.fsencode(path)).read_buffer()
         else:
             # A pipe can be read only once, and some system files have content but the size 0.
             with open(path, "rb") as file:
