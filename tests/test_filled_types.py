@@ -225,6 +225,6 @@ def test_a_column_of_gaps_has_the_type_fitted_when_it_is_filled(gap):
         }
     )
     schema = Schema.infer(fitted, {"as text": "time"})
-    cells, given = schema.encode(fitted), pd.DataFrame({name: gap for name in fitted}, index=fitted.index)
+    cells, given = schema.encode(fitted), pd.DataFrame(dict.fromkeys(fitted, gap), index=fitted.index)
     assert np.isnan(schema.encode(given)).all()
     pd.testing.assert_frame_equal(schema.filled(given, cells), fitted)
