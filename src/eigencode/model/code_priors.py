@@ -74,11 +74,17 @@ def _of_active(means: np.ndarray, variances: np.ndarray, most: int, active: np.n
     covariances[:, np.ix_(active, active)[0], np.ix_(active, active)[1]] = inner
     centers = np.zeros((scores.n_components, len(variances)))
     centers[:, active] = scores.means
-    of_rows = Mixture(scores.weights, scores.means, inner + np.diag(noise))
-    normal = Mixture(np.ones(1), np.zeros((1, len(noise))), np.diag(1 + noise)[None])
     few = codes[:: max(len(codes) // COMPARED_ROWS, 1)]
-    gains = of_rows.log_prob(few) - normal.log_prob(few)
+    of_rows = _gaussians(scores.weights, scores.means, inner + np.diag(noise))
+    normal = _gaussians(np.ones(1), np.zeros((1, len(noise))), np.diag(1 + noise)[None])
+    gains = of_rows.score_samples(few) - normal.score_samples(few)
     return Mixture(scores.weights, centers, covariances) if gains.mean() > 0 else None
+
+
+def _gaussians(weights: np.ndarray, means: np.ndarray, covariances: np.ndarray) -> Gaussians:
+    """A mixture whose densities torch computes; those of NumPy and SciPy have threads of their own."""
+    is_full = bool((covariances * (1 - np.eye(means.shape[1]))).any())
+    return Gaussians(torch.tensor(weights), torch.tensor(means), torch.tensor(covariances), is_full)
 
 
 def _without_noise(covariances: np.ndarray, noise: np.ndarray) -> np.ndarray:
