@@ -433,6 +433,19 @@ def test_the_series_for_the_logarithm_of_the_gamma_function():
     assert ((lgamma(x) - torch.lgamma(x)).abs() <= 1e-12 * (1 + torch.lgamma(x).abs())).all()
 
 
+def test_onnx_of_ordered_classes_in_rows_that_are_far_from_them(tmp_path):
+    """The exporter's own logarithm of a sigmoid is -inf there, and its product with 0 no number."""
+    rng = np.random.default_rng(0)
+    size = rng.integers(0, 3, 200)
+    labels = pd.Categorical.from_codes(size, ["low", "middle", "high"], ordered=True)
+    rows = pd.DataFrame({"x": rng.normal(size=200) + 2 * size, "size": labels})
+    model = Autoencoder(1, max_epochs=1, random_state=0).fit(rows)
+    rows["x"] *= 10
+    model.export(tmp_path / "m.onnx", methods=["score_samples"])
+    found = answers(tmp_path / "m.onnx", graph_of(model).columns.numbers(rows))["score_samples"]
+    np.testing.assert_allclose(found, model.score_samples(rows), rtol=1e-5)
+
+
 @pytest.mark.parametrize("groups", [1, 2])
 @pytest.mark.parametrize("dilation", [1, 2])
 @pytest.mark.parametrize("padding", [0, 1])

@@ -51,6 +51,17 @@ def expm1(x: Tensor) -> Tensor:
     return (x.double().exp() - 1).to(x.dtype)
 
 
+def log_sigmoid(x: Tensor) -> Tensor:
+    """log(1 / (1 + exp(-x))), finite for each finite x: the exporter takes the logarithm of a sigmoid, which can be 0.
+
+    Examples
+    --------
+    >>> log_sigmoid(torch.tensor([-1000.0, 1000.0])).tolist()
+    [-1000.0, 0.0]
+    """
+    return x.clamp(max=0) - log1p((-x.abs()).exp())
+
+
 def erf(x: Tensor) -> Tensor:
     r"""The error function, in float64, for which onnxruntime has none; its error is below 1e-11.
 
@@ -176,6 +187,7 @@ DECOMPOSITIONS: dict[Any, Callable[..., Any]] = {
     aten.expm1.default: expm1,
     aten.lgamma.default: lgamma,
     aten.log1p.default: log1p,
+    aten.log_sigmoid.default: log_sigmoid,
     **{name: partial(_of_float64, function) for name, function in IN_FLOAT64.items()},
 }
 """Operators of torch, each with a function of operators that ONNX has."""
