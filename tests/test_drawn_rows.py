@@ -10,6 +10,7 @@ from scipy.stats import multivariate_normal
 
 from eigencode import Autoencoder, LinearAutoencoder, VariationalAutoencoder, load
 from eigencode.data.marginals import Marginals
+from eigencode.errors import DataError
 from eigencode.model import Mixture, fit_density, fit_mixture
 from eigencode.parts import LaplaceLikelihood
 
@@ -270,3 +271,15 @@ def test_given_values_are_known_in_the_units_of_the_drawn_ones():
     assert undone[2, 0] == pytest.approx(drawn[:, 0].max() + 2, abs=0.5)
     inner = real[(real[:, 0] > 0.1) & (real[:, 0] < 5)]
     np.testing.assert_allclose(marginals.moved(marginals.undone(inner, rng), rng)[:, 0], inner[:, 0], rtol=0.05)
+
+
+def test_one_row_given_as_a_mapping_is_told_how_to_be_a_frame():
+    frame = pd.DataFrame({"x": np.arange(60.0), "label": ["a", "b", "c"] * 20})
+    model = Autoencoder(1, max_epochs=0).fit(frame)
+    with pytest.raises(DataError, match=r"^'given' is a mapping, .* or pandas\.DataFrame\(\[X\]\) of one row"):
+        model.sample(given={"label": "a"})
+    assert model.sample(given=pd.DataFrame([{"label": "a"}]))["label"].tolist() == ["a"]
+    with pytest.raises(DataError, match=r"of a frame take frame\[\['name'\]\] or frame\.iloc\[\[0\]\]\.$"):
+        model.transform(frame.iloc[0])
+    two_lines = Autoencoder(1, max_epochs=0).fit(frame.rename(columns={"x": "x\n(cm)"}))
+    assert str(two_lines.columns_).splitlines()[0].startswith(r"'x\n(cm)'  real")

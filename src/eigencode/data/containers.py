@@ -245,7 +245,7 @@ NON_TABLES: tuple[tuple[Callable[[Any], bool], str, str], ...] = (
     ),
     (scipy.sparse.issparse, "a sparse matrix", "Sparse data was passed, but dense data is required: use X.toarray()"),
     (lambda X: type(X).__name__.endswith("DatasetDict"), "several datasets", "Choose one, as with X['train']"),
-    (lambda X: isinstance(X, Mapping), "a mapping", "Use pandas.DataFrame(X), or a list of its columns transposed"),
+    (lambda X: isinstance(X, Mapping), "a mapping", "Use pandas.DataFrame(X), or pandas.DataFrame([X]) of one row"),
     (
         lambda X: isinstance(X, Iterator | set | frozenset),
         "an iterator or set",

@@ -29,7 +29,7 @@ from eigencode.errors import InterruptedWarning, OptionError, positive_int
 from eigencode.estimators.conditional import N_CODES, ConditionalSampler, gaussians_of
 from eigencode.estimators.evaluation import FAR_CELL, checked, filled, numbers_only
 from eigencode.estimators.imputation import Imputation
-from eigencode.estimators.inputs import read_rows, refuse_twins
+from eigencode.estimators.inputs import check_given, read_rows
 from eigencode.lazy import torch
 
 if TYPE_CHECKING:
@@ -348,7 +348,7 @@ class Generation(Imputation):
 
     def _with_all_columns(self, given: Any) -> Any:
         """A frame with the columns fitted that it lacks, as gaps."""
-        refuse_twins(given)
+        check_given(given)
         return given if self.columns_ is None else self.columns_.completed(given, missing_values_of(self))
 
     def _drawn_codes(self, n_rows: int, seed: int) -> Iterator[Tensor]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -341,7 +341,8 @@ def check_shape(array: np.ndarray, min_rows: int) -> None:
         hint = "Reshape your data with X.reshape(len(X), -1)"
         if array.ndim < 2:
             hint = (
-                "Reshape your data with X.reshape(-1, 1) if it has a single column or X.reshape(1, -1) if it is one row"
+                "Reshape your data with X.reshape(-1, 1) if it has a single column or X.reshape(1, -1) if it is one "
+                "row; of a frame take frame[['name']] or frame.iloc[[0]]"
             )
         elif array.ndim < 5:
             hint += ", or give image_shape='auto' if these are images"
@@ -364,6 +365,13 @@ def check_lengths(array: np.ndarray, n_rows: int, role: str) -> None:
 def float_type(dtype: np.dtype) -> np.dtype:
     """The type of results: float32 if the type of the rows fits into it, else float64."""
     return np.dtype(np.float32) if np.can_cast(dtype, np.float32) else np.dtype(np.float64)
+
+
+def check_given(given: Any) -> None:
+    """Refuse cells of rows to be drawn that are no table, or have two columns of one name."""
+    if isinstance(given, Mapping):
+        refuse_non_tables(given, "'given'")
+    refuse_twins(given)
 
 
 def refuse_twins(X: Any) -> None:

@@ -133,7 +133,7 @@ class Schema:
         return frames.frame_of(self.library, columns)
 
     def __str__(self) -> str:
-        names = [str(column.name) for column in self.columns]
+        names = [name if name.isprintable() else repr(name) for name in (str(column.name) for column in self.columns)]
         width = max(map(len, names), default=0)
         lines = zip(names, self.columns, strict=True)
         return "\n".join(f"{name:<{width}}  {column.description}" for name, column in lines)
