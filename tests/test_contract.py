@@ -248,6 +248,7 @@ REFUSED = {
     "a tensor without values": (lambda f: torch.ones(3, 3, device="meta"), "whose values cannot be read"),
     "a class": (lambda f: type(f), "a class, not a table"),
     "a mapping": (lambda f: {"a": [1, 2]}, "pandas.DataFrame"),
+    "a list of mappings": (lambda f: [{"a": 1}, {"a": 2}], r"pandas.DataFrame\(X\)"),
     "nothing": (lambda f: None, "Pass a NumPy array"),
     "a structure": (lambda f: np.zeros(3, [("a", float)]), "structured_to_unstructured"),
 }

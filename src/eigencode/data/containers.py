@@ -247,6 +247,11 @@ NON_TABLES: tuple[tuple[Callable[[Any], bool], str, str], ...] = (
     (lambda X: type(X).__name__.endswith("DatasetDict"), "several datasets", "Choose one, as with X['train']"),
     (lambda X: isinstance(X, Mapping), "a mapping", "Use pandas.DataFrame(X), or pandas.DataFrame([X]) of one row"),
     (
+        lambda X: isinstance(X, list | tuple) and len(X) > 0 and isinstance(X[0], Mapping),
+        "a list of mappings",
+        "Use pandas.DataFrame(X)",
+    ),
+    (
         lambda X: isinstance(X, Iterator | set | frozenset),
         "an iterator or set",
         "Make a list of it: list(X), or give each block to partial_fit",
