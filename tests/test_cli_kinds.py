@@ -346,8 +346,12 @@ def test_rows_are_drawn_from_a_density_fitted_to_the_codes(folder):
     ("line", "code", "says"),
     [
         ("sample v.safetensors --output drawn.csv", 2, "Give either --n-rows or --given."),
-        ("sample v.safetensors --n-rows 0 --output drawn.csv", 2, "Must be >= 1"),
-        ("sample v.safetensors --n-rows 1 --random-state -1 --output drawn.csv", 2, "Must be >= 0"),
+        ("sample v.safetensors --n-rows 0 --output drawn.csv", 2, "--n-rows must be >= 1. Got '0'"),
+        (
+            "sample v.safetensors --n-rows 1 --random-state -1 --output drawn.csv",
+            2,
+            "--random-state must be >= 0. Got '-1'",
+        ),
         (
             "sample --n-rows 1 --output drawn.csv",
             2,
