@@ -27,8 +27,6 @@ from eigencode.data.image_files import is_image_array as is_image_array
 from eigencode.data.image_files import read_image_arrays as read_image_arrays
 from eigencode.data.image_paths import is_image as is_image
 from eigencode.data.image_paths import list_image_files as list_image_files
-from eigencode.data.memory import require_room_for_libraries as require_room_for_libraries
-from eigencode.data.memory import shortage as shortage
 from eigencode.data.memory import told_of_shortage as told_of_shortage
 from eigencode.data.named_files import image_rows as image_rows
 from eigencode.data.named_files import opened as opened

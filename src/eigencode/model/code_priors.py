@@ -40,6 +40,7 @@ NARROWEST = 0.5
 posterior would have to be much narrower than it is."""
 
 
+@one_thread()
 def mixture_prior(means: np.ndarray, variances: np.ndarray, most: int) -> Mixture | None:
     """The prior of codes under which rows are likelier than under the standard normal, None if none is found.
 
@@ -58,12 +59,6 @@ def mixture_prior(means: np.ndarray, variances: np.ndarray, most: int) -> Mixtur
     active = variances < ACTIVE
     if not active.any() or most < 2:
         return None
-    with one_thread():
-        return _of_active(means, variances, most, active)
-
-
-def _of_active(means: np.ndarray, variances: np.ndarray, most: int, active: np.ndarray) -> Mixture | None:
-    """The same for the components of the code that say something of their row."""
     left = 1 - variances[active]
     noise, codes = variances[active] / left, means[:, active] / left
     scores = rough_mixture(codes, most) if len(codes) >= ROUGH_FROM else fit_mixture(codes, 0, most=most)
@@ -83,15 +78,20 @@ def _of_active(means: np.ndarray, variances: np.ndarray, most: int, active: np.n
 
 def _gaussians(weights: np.ndarray, means: np.ndarray, covariances: np.ndarray) -> Gaussians:
     """A mixture whose densities torch computes; those of NumPy and SciPy have threads of their own."""
-    is_full = bool((covariances * (1 - np.eye(means.shape[1]))).any())
-    return Gaussians(torch.tensor(weights), torch.tensor(means), torch.tensor(covariances), is_full)
+    given = torch.tensor(weights), torch.tensor(means), torch.tensor(covariances)
+    return Gaussians(*given, is_full=not _are_diagonal(covariances))
+
+
+def _are_diagonal(covariances: np.ndarray) -> bool:
+    """Whether covariances, shape (m, k, k), are variances alone."""
+    return not (covariances * (1 - np.eye(covariances.shape[-1]))).any()
 
 
 def _without_noise(covariances: np.ndarray, noise: np.ndarray) -> np.ndarray:
     """Covariances T minus those of the noise, in no direction smaller than the smallest ones."""
     root = np.sqrt(noise)
     units = np.outer(root, root)
-    if not (covariances * (1 - np.eye(len(noise)))).any():
+    if _are_diagonal(covariances):
         return np.maximum(covariances / units - np.eye(len(noise)), NARROWEST * np.eye(len(noise))) * units
     values, vectors = np.linalg.eigh(covariances / units)
     return (vectors * np.maximum(values - 1, NARROWEST)[:, None]) @ vectors.transpose(0, 2, 1) * units
