@@ -21,6 +21,7 @@ from eigencode.parts import (
     OrdinalLikelihood,
     PoissonLikelihood,
     Sizes,
+    StudentTLikelihood,
     Units,
 )
 from eigencode.parts.likelihoods.columns import ColumnsExpansion
@@ -364,6 +365,33 @@ def test_the_start_does_not_depend_on_the_order_or_the_units_of_columns():
     expected = at_the_start(x, blocks)
     assert at_the_start(moved, [blocks[i] for i in order]) == pytest.approx(expected, rel=1e-6)
     assert at_the_start(stretched, blocks) == pytest.approx(expected, rel=1e-6)
+
+
+def test_blocks_with_learned_spreads_are_evaluated_as_each_by_itself():
+    """The same densities, means and gradients, those of the spreads too, in the order of the columns."""
+    kinds = [NegativeBinomialLikelihood, lambda: GaussianLikelihood("per_feature"), StudentTLikelihood]
+    kinds += [lambda: LaplaceLikelihood("per_feature"), lambda: StudentTLikelihood(3.0, "per_feature")]
+    blocks = [(kind(), width) for width in (2, 1, 3) for kind in kinds]
+    joined, n_columns = ColumnsLikelihood(blocks), 6 * len(kinds)
+    joined.setup(Sizes(n_columns, 1))
+    joined.double()
+    assert len(joined.bundles.likelihoods) == 4 + 3  # one spread for the columns of a block, "learned", is its own
+    assert len(list(joined.parameters())) == len(blocks)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for spread in joined.parameters():
+            spread.copy_(torch.randn(spread.shape, generator=generator))
+    output = torch.randn(50, n_columns, generator=generator, dtype=torch.float64, requires_grad=True)
+    x, found = torch.poisson(torch.full((50, n_columns), 3.0), generator=generator).double(), joined(output)
+    widths = [width for _, width in blocks]
+    parts = [part(own) for (part, _), own in zip(blocks, output.split(widths, dim=-1), strict=True)]
+    log_prob = torch.cat([part.log_prob(own) for part, own in zip(parts, x.split(widths, dim=-1), strict=True)], dim=-1)
+    torch.testing.assert_close(found.log_prob(x), log_prob, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(found.mean, torch.cat([part.mean for part in parts], dim=-1), rtol=1e-12, atol=1e-12)
+    wanted = [output, *joined.parameters()]
+    gradients = [torch.autograd.grad(cells.sum(), wanted, retain_graph=True) for cells in (found.log_prob(x), log_prob)]
+    torch.testing.assert_close(*gradients, rtol=1e-11, atol=1e-11)
+    assert found.sample(generator).shape == x.shape
 
 
 def test_blocks_of_a_kind_are_evaluated_as_each_by_itself():

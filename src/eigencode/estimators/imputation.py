@@ -179,9 +179,8 @@ class Imputation(Inference):
             # The logarithm of the mean of a log-normal number.
             mean = mean + torch.from_numpy(logarithms * self.scaler_.divisor / 2).to(mean) * variance
         found = model.likelihood.target(mean) if self.columns_ is None else _unrounded(model, mean)
-        for block in _categories(model):
-            likeliest = found[..., block].argmax(-1, keepdim=True)
-            found[..., block] = torch.zeros_like(found[..., block]).scatter_(-1, likeliest, 1.0)
+        for columns in _categories(model):
+            found = _chosen(found, columns, found[..., columns].argmax(-1, keepdim=True))
         return found
 
     @property
@@ -229,10 +228,10 @@ class Imputation(Inference):
         uniform = torch.rand(found.shape, generator=source, device=found.device, dtype=found.dtype)
         is_share = [cell.support == "unit interval" for cell in model.likelihood.cells(mean.shape[1])]
         found = torch.where(torch.tensor(is_share, device=found.device), (uniform < shares).to(found), found)
-        for block in _categories(model):
+        for columns in _categories(model):
             # The smallest of exponential waiting times is that of a category with its probability.
-            times = -uniform[..., block].clamp(min=1e-12).log() / (shares[..., block] + 1e-9)
-            found[..., block] = torch.zeros_like(times).scatter_(-1, times.argmin(-1, keepdim=True), 1.0)
+            times = -uniform[..., columns].clamp(min=1e-12).log() / (shares[..., columns] + 1e-9)
+            found = _chosen(found, columns, times.argmin(-1, keepdim=True))
         return found
 
     @property
@@ -317,12 +316,18 @@ def _tabled(rows: NamedArray, X: Any) -> NamedArray:
     return replace(rows, frame=as_frame(rows.schema.frame_of(rows.array)))
 
 
-def _categories(model: Composition) -> list[slice]:
-    """The columns of each category."""
+def _chosen(cells: Tensor, columns: np.ndarray, labels: Tensor) -> Tensor:
+    """Cells with these labels of the categories in some columns, shapes (..., d), (m, w) and (..., m, 1)."""
+    indicators = cells.new_zeros(*labels.shape[:-1], columns.shape[1]).scatter(-1, labels, 1.0)
+    return cells.index_copy(-1, torch.from_numpy(columns.ravel()).to(cells.device), indicators.flatten(-2))
+
+
+def _categories(model: Composition) -> list[np.ndarray]:
+    """The columns of the categories, of those with w labels as an array of shape (n_categories, w)."""
     widths, cells = model.likelihood.block_widths(model.n_features), model.likelihood.cells(model.n_features)
-    ends = list(itertools.accumulate(widths))
-    blocks = [slice(end - width, end) for end, width in zip(ends, widths, strict=True) if width > 1]
-    return [block for block in blocks if not cells[block.start].is_bit]
+    blocks = np.split(np.arange(model.n_features), np.cumsum(widths)[:-1])
+    found = [block for block in blocks if len(block) > 1 and not cells[block[0]].is_bit]
+    return [np.stack([block for block in found if len(block) == width]) for width in sorted(set(map(len, found)))]
 
 
 def _completing_of(model: Composition) -> parts.Completing | None:

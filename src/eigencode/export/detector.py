@@ -220,7 +220,7 @@ def _is_other(model: Any, constant: np.ndarray, cells: Tensor) -> Tensor:
 
 def in_float64(number: float) -> Tensor:
     """A number as a tensor: of a float the exporter makes one of 32 bits."""
-    return torch.tensor(float(number), dtype=torch.float64)
+    return torch.from_numpy(np.array(number, np.float64))
 
 
 def as_windows(X: Tensor, width: int) -> Tensor:

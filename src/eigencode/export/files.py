@@ -9,6 +9,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from eigencode.errors import DataError, OptionError
 from eigencode.export.choice import graph_of
 from eigencode.export.graph import Graph
 from eigencode.export.operators import DECOMPOSITIONS
+from eigencode.export.simplification import simplify_model, simplify_program
 
 TOLERANCE = 1e-4
 """Largest difference between a graph's answers and the model's, in units of the largest deviation in a column."""
@@ -103,20 +105,29 @@ def _onnx_file(graph: Graph) -> tuple[bytes, Callable[[np.ndarray], Mapping[str,
 def _onnx_content(graph: Graph) -> bytes:
     import onnx
 
-    program = _program(graph).run_decompositions(DECOMPOSITIONS)
+    program = _program(graph)
+    simplify_program(program)
+    # The exporter replaces operators of a program once; ours are replaced with those, since each time takes seconds.
+    program.run_decompositions = partial(_with_ours, program.run_decompositions)
     given: dict[str, Any] = {
         "input_names": [graph.input_name],
         "output_names": list(graph.methods),
         "custom_translation_table": export.TRANSLATIONS,
     }
     try:
-        exported: Any = torch.onnx.export(program, verbose=False, **given)
+        exported: Any = torch.onnx.export(program, verbose=False, optimize=False, **given)
+        simplify_model(exported.model)
         found = exported.model_proto
     except Exception as error:
         raise _refused(error) from error
     onnx.helper.set_model_props(found, {"eigencode": json.dumps(metadata(graph), allow_nan=False)})
     content: bytes = found.SerializeToString()
     return content
+
+
+def _with_ours(replace_operators: Callable[..., Any], table: Mapping[Any, Any]) -> Any:
+    """A program whose operators are replaced by those of a table of the exporter and by ours, which come first."""
+    return replace_operators({**table, **DECOMPOSITIONS})
 
 
 WRITERS = {".onnx": _onnx_file, ".pt2": _torch_file}

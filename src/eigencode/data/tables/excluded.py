@@ -68,6 +68,11 @@ class Constant(Excluded):
         codes, labels = values.coded
         return np.array([*(label != self.value for label in labels.to_pylist()), np.nan])[codes]
 
+    @property
+    def computation(self) -> tuple[Any, ...]:
+        """Nothing: each value is the number 0."""
+        return (type(self),)
+
     def allows(self, x: Any) -> Any:
         """The one value."""
         return (x == 0) | (x != x)

@@ -100,6 +100,6 @@ def bits_of(numbers: np.ndarray, n_values: int, n_bits: int) -> np.ndarray:
 
 def numbers_of(bits: Any, n_values: int, xp: Any = np) -> Any:
     """The inverse of `bits_of`, by NumPy or torch; bits that are no code have the number of the next one below."""
-    n_bits = bits.shape[1]
-    codes = (bits * 2 ** xp.arange(n_bits - 1, -1, -1)).sum(1)
+    n_bits = bits.shape[-1]
+    codes = (bits * 2 ** xp.arange(n_bits - 1, -1, -1)).sum(-1)
     return codes * n_values // 2**n_bits

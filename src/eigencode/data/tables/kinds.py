@@ -56,15 +56,25 @@ class Kind(ABC):
         """A number for each value, shape (n,), NaN for gaps; of a label its number, and of a time its seconds."""
         return values.numbers
 
-    # Of numbers and cells as arrays of NumPy or tensors of torch, by the functions of ``xp``.
+    # Of numbers and cells as arrays of NumPy or tensors of torch, by the functions of ``xp``, of any number of rows and
+    # columns: numbers of shape (...) and cells of shape (..., width).
+
+    @property
+    def computation(self) -> tuple[Any, ...]:
+        """What `cells`, `mean` and `allows` depend on: columns in which it is equal can be computed as one."""
+        return (self,)
+
+    def joined(self, kinds: Sequence[Self]) -> Self:
+        """One kind for columns in which `computation` is equal; numbers of them have the shape (..., n_columns)."""
+        return self
 
     @abstractmethod
     def cells(self, x: Any, xp: Any = np) -> Any:
-        """The cells of numbers, shape (n, width)."""
+        """The cells of numbers."""
 
     def mean(self, cells: Any, xp: Any = np) -> Any:
         """The numbers that means of cells stand for, not rounded; of labels that of the likeliest."""
-        return cells[:, 0]
+        return cells[..., 0]
 
     def places(self, values: Sequence[Any]) -> Sequence[Any]:
         """What values are compared by, where they have an order that they do not show: times as text, ranks."""
@@ -126,11 +136,11 @@ class Excluded(Kind):
 
     def cells(self, x: Any, xp: Any = np) -> Any:
         """No cells."""
-        return x[:, None][:, :0]
+        return x[..., None][..., :0]
 
     def mean(self, cells: Any, xp: Any = np) -> Any:
         """Zeros."""
-        return cells.sum(1)
+        return cells.sum(-1)
 
     def decode(self, cells: np.ndarray, kind: pa.DataType) -> pa.Array:
         """Gaps."""

@@ -68,11 +68,11 @@ class Boolean(Kind):
     def cells(self, x: Any, xp: Any = np) -> Any:
         """1 for true; numbers above one half are."""
         found = xp.where(xp.isnan(x), math.nan, xp.where(x > 0.5, 1.0, 0.0))
-        return xp.asarray(found, dtype=xp.float32)[:, None]
+        return xp.asarray(found, dtype=xp.float32)[..., None]
 
     def mean(self, cells: Any, xp: Any = np) -> Any:
         """1 where true is at least as likely as not."""
-        return xp.where(xp.isnan(cells[:, 0]), math.nan, xp.where(cells[:, 0] >= 0.5, 1.0, 0.0))
+        return xp.where(xp.isnan(cells[..., 0]), math.nan, xp.where(cells[..., 0] >= 0.5, 1.0, 0.0))
 
     def decode(self, cells: np.ndarray, kind: pa.DataType) -> pa.Array:
         """True where that is at least as likely as not."""
@@ -145,6 +145,11 @@ class Labels(Kind):
         more = f"; rare ones that share a cell: {len(self.rare)}" if self.rare else ""
         return f"{len(self.labels)} categories: {listed(self.labels)}{more}"
 
+    @property
+    def computation(self) -> tuple[Any, ...]:
+        """How many labels there are."""
+        return (type(self), len(self.labels), len(self.rare))
+
     def cells(self, x: Any, xp: Any = np) -> Any:
         """Indicators, by one look-up; a gap has the last row of the table."""
         last = len(self._table) - 1
@@ -171,11 +176,11 @@ class Labels(Kind):
 
     def mean(self, cells: Any, xp: Any = np) -> Any:
         """The numbers of the most likely labels, those of rare ones after the others."""
-        return self._shares(cells, xp).argmax(1)
+        return self._shares(cells, xp).argmax(-1)
 
     def _shares(self, cells: Any, xp: Any) -> Any:
         """The probabilities of the labels, and of the rare ones together if there are some."""
-        shares = cells[:, : len(self.labels) + bool(self.rare)]
+        shares = cells[..., : len(self.labels) + bool(self.rare)]
         return xp.where(xp.isnan(shares), -math.inf, shares)
 
     def as_type(self, numbers: pa.Array, labels: Sequence[str], kind: pa.DataType) -> pa.Array:
@@ -248,6 +253,11 @@ class Category(Labels):
         how = f"have codes of {self.n_bits} bits" if self.n_bits else "share a cell"
         return super().summary.replace("share a cell", how)
 
+    @property
+    def computation(self) -> tuple[Any, ...]:
+        """How many labels and bits there are."""
+        return (*super().computation, self.n_bits)
+
     def _cells_of(self, labels: Sequence[Any]) -> np.ndarray:
         """Indicators, and the bits of rare labels."""
         index = {label: number for number, label in enumerate(self.rare if self.n_bits else ())}
@@ -260,9 +270,9 @@ class Category(Labels):
         """The numbers of the most likely labels; a rare one is as likely as its code, all its bits together."""
         if not self.n_bits:
             return super().mean(cells, xp)
-        shares, bits = self._shares(cells, xp), xp.nan_to_num(cells[:, -self.n_bits :], nan=1.0)
-        code = shares[:, -1:] * xp.maximum(bits, 1 - bits).prod(1)[:, None]
-        found = xp.concatenate([shares[:, :-1], code], axis=1).argmax(1)
+        shares, bits = self._shares(cells, xp), xp.nan_to_num(cells[..., -self.n_bits :], nan=1.0)
+        code = shares[..., -1:] * xp.maximum(bits, 1 - bits).prod(-1)[..., None]
+        found = xp.concatenate([shares[..., :-1], code], axis=-1).argmax(-1)
         return found + xp.where(found == len(self.labels), hashing.numbers_of(bits >= 0.5, len(self.rare), xp), 0)
 
 
@@ -357,4 +367,4 @@ class Ranked(Labels):
 
     def mean(self, cells: Any, xp: Any = np) -> Any:
         """The nearest numbers."""
-        return xp.round(cells[:, 0]).clip(0, len(self.labels) - 1)
+        return xp.round(cells[..., 0]).clip(0, len(self.labels) - 1)

@@ -14,6 +14,8 @@ from eigencode.data.tables.kinds import Block, Kind, require, short
 from eigencode.domains import OneOf
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from eigencode.data.tables.values import Values
 
 SKEWED = 1.0
@@ -68,13 +70,18 @@ class Number(Kind):
         """The range."""
         return f"{'whole, ' if self.is_whole else ''}from {short(self.low)} to {short(self.high)}"
 
+    @property
+    def computation(self) -> tuple[Any, ...]:
+        """Whether no number was below 0."""
+        return (type(self), self.low >= 0)
+
     def cells(self, x: Any, xp: Any = np) -> Any:
         """The numbers themselves."""
-        return x[:, None]
+        return x[..., None]
 
     def mean(self, cells: Any, xp: Any = np) -> Any:
         """The numbers, not below 0 if none was."""
-        return self._bounded(cells[:, 0], xp)
+        return self._bounded(cells[..., 0], xp)
 
     def decode(self, cells: np.ndarray, kind: pa.DataType) -> pa.Array:
         """The numbers, rounded if all were whole, and not below 0 if none was."""
@@ -184,7 +191,7 @@ class Count(Number):
 
     def cells(self, x: Any, xp: Any = np) -> Any:
         """The counts; a mean, as of a gap that was filled, is rounded."""
-        return xp.round(x)[:, None]
+        return xp.round(x)[..., None]
 
     @property
     def highest(self) -> list[float]:
@@ -232,18 +239,36 @@ class Positive(Number):
         """The largest logarithm."""
         return [math.log(self.high + self.shift)]
 
+    @property
+    def computation(self) -> tuple[Any, ...]:
+        """Whether 0 is possible, and whether the smallest number is 1."""
+        return (type(self), self._has_zeros, self._is_from_one)
+
+    def joined(self, kinds: Sequence[Self]) -> Self:
+        """A kind with the shifts and the smallest numbers of all columns."""
+        shift, low = np.array([(kind.shift, kind.low) for kind in kinds]).T
+        return replace(self, shift=shift, low=low)
+
+    @property
+    def _has_zeros(self) -> bool:
+        return bool(np.any(self.shift))
+
+    @property
+    def _is_from_one(self) -> bool:
+        return self.is_whole and bool(np.all(np.greater(self.low, 0)))
+
     def allows(self, x: Any) -> Any:
         """Those from 0 on; 0 only if some rows fitted had it."""
-        return ~((x < 0) | (x + self.shift <= 0))
+        return ~(x < 0) if self._has_zeros else ~(x <= 0)
 
     def cells(self, x: Any, xp: Any = np) -> Any:
         """Logarithms; a number below those that are possible has that of the smallest one fitted."""
-        x = xp.asarray(x, dtype=xp.float64)
-        return xp.log(xp.where(self.allows(x), x, self.low) + self.shift)[:, None]
+        x, low, shift = (xp.asarray(each, dtype=xp.float64) for each in (x, self.low, self.shift))
+        return xp.log(xp.where(self.allows(x), x, low) + shift)[..., None]
 
     def _bounded(self, values: Any, xp: Any) -> Any:
-        found = super()._bounded(_exponential(values, xp) - self.shift, xp)
-        return found.clip(min=1) if self.is_whole and self.low > 0 else found
+        found = (_exponential(values, xp) - xp.asarray(self.shift, dtype=xp.float64)).clip(min=0)
+        return found.clip(min=1) if self._is_from_one else found
 
     def log_jacobian(self, cells: np.ndarray) -> np.ndarray:
         """Minus the logarithm of the value plus c."""
@@ -291,7 +316,7 @@ class ZeroInflated(Number):
         """1 for zero; a number below zero is one."""
         x = xp.asarray(x, dtype=xp.float64)
         is_zero = xp.where(xp.isnan(x), x, xp.where(x <= 0, 1.0, 0.0))
-        return xp.stack([is_zero, xp.log(xp.where(x > 0, x, math.nan))], axis=1)
+        return xp.stack([is_zero, xp.log(xp.where(x > 0, x, math.nan))], axis=-1)
 
     @property
     def is_logarithm(self) -> list[bool]:
@@ -305,8 +330,8 @@ class ZeroInflated(Number):
 
     def mean(self, cells: Any, xp: Any = np) -> Any:
         """The probability that it is not zero, times the exponential."""
-        share = 1 - cells[:, 0].clip(0, 1)
-        return xp.where(share == 0, 0.0, share * self._bounded(_exponential(cells[:, 1], xp), xp))
+        share = 1 - cells[..., 0].clip(0, 1)
+        return xp.where(share == 0, 0.0, share * self._bounded(_exponential(cells[..., 1], xp), xp))
 
     def _likeliest(self, cells: np.ndarray) -> np.ndarray:
         """Zero where that is more likely than not, else the exponential."""

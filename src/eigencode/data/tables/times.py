@@ -90,13 +90,18 @@ class Clock(Kind):
         times = types.times_of(pa.array(values, pa.string()), self.format)
         return values if times is None else list(times.to_pylist())
 
+    @property
+    def computation(self) -> tuple[Any, ...]:
+        """The unit."""
+        return (type(self), self.unit)
+
     def cells(self, x: Any, xp: Any = np) -> Any:
         """The seconds themselves."""
-        return x[:, None]
+        return x[..., None]
 
     def mean(self, cells: Any, xp: Any = np) -> Any:
         """Seconds, rounded to the unit."""
-        seconds = xp.asarray(cells[:, 0], dtype=xp.float64)
+        seconds = xp.asarray(cells[..., 0], dtype=xp.float64)
         return xp.round(seconds / self.unit) * self.unit if self.unit else seconds
 
     def decode(self, cells: np.ndarray, kind: pa.DataType) -> pa.Array:

@@ -264,6 +264,13 @@ class SpreadLikelihood(Likelihood):
         part.expansion.set_spread(spread)
         return part
 
+    def forward(self, output: Tensor) -> Distribution:
+        return self.around(output, self.current_spread(output))
+
+    @abstractmethod
+    def around(self, output: Tensor, spread: Tensor) -> Distribution:
+        """The distribution with these locations of shape (..., d), and spreads that broadcast to them."""
+
     def current_spread(self, like: Tensor) -> Tensor:
         """The spread as a tensor that broadcasts over rows, in the type of ``like``."""
         return self.smallest + self.log_excess.exp() if self.is_learned else like.new_full((), float(self.spread))

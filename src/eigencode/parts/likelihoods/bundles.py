@@ -13,10 +13,10 @@ from sklearn.base import clone
 from torch import Tensor, nn
 
 from eigencode.parts.distributions import Distribution
-from eigencode.parts.likelihoods.base import Likelihood
+from eigencode.parts.likelihoods.base import Likelihood, SpreadLikelihood
 from eigencode.parts.likelihoods.categorical import Categorical, CategoricalLikelihood
-from eigencode.parts.likelihoods.continuous import GaussianLikelihood
-from eigencode.parts.likelihoods.discrete import BernoulliLikelihood
+from eigencode.parts.likelihoods.continuous import GaussianLikelihood, LaplaceLikelihood, StudentTLikelihood
+from eigencode.parts.likelihoods.discrete import BernoulliLikelihood, NegativeBinomialLikelihood
 
 
 @dataclass(frozen=True)
@@ -87,8 +87,59 @@ class CategoriesLikelihood(CategoricalLikelihood):
         return Categories(output, self.widths, self.padded, self.columns)
 
 
+class SpreadsLikelihood(Likelihood):
+    """The likelihood of several blocks of a kind, in which each column has a learned spread.
+
+    Parameters
+    ----------
+    blocks : sequence of SpreadLikelihood
+        The likelihood of each; they keep their tensors.
+    """
+
+    def __init__(self, blocks: Sequence[SpreadLikelihood]) -> None:
+        super().__init__()
+        self.blocks = tuple(blocks)  # no modules of this one: their tensors would be registered twice
+
+    def within_support(self, x: Tensor, observed: Tensor | None = None) -> Tensor:
+        return self.blocks[0].within_support(x, observed)
+
+    def forward(self, output: Tensor) -> Distribution:
+        # As in `SpreadLikelihood.current_spread`, with one exponential for all.
+        smallest = [block.smallest for block in self.blocks if isinstance(block.smallest, Tensor)]
+        excess = torch.cat([block.log_excess for block in self.blocks], dim=-1).exp()
+        spreads = (torch.cat(smallest, dim=-1) if smallest else self.blocks[0].smallest) + excess
+        return self.blocks[0].around(output, spreads)
+
+
+class Selection(nn.Module):
+    """Some columns of a tensor, in an order: a view if they are next to each other.
+
+    Parameters
+    ----------
+    numbers : Tensor
+        The numbers of the columns.
+
+    Examples
+    --------
+    >>> Selection(torch.tensor([2, 0]))(torch.tensor([[10, 11, 12]]))
+    tensor([[12, 10]])
+    """
+
+    numbers: Tensor
+
+    def __init__(self, numbers: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("numbers", numbers, persistent=False)
+        self.first, self.length = int(numbers[0]), len(numbers)
+        self.is_view = torch.equal(numbers, torch.arange(self.first, self.first + self.length))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The columns, from a tensor of shape (..., d)."""
+        return x.narrow(-1, self.first, self.length) if self.is_view else x.index_select(-1, self.numbers)
+
+
 class Bundles(nn.Module):
-    """Blocks of columns next to each other, of which those of a kind without tensors are evaluated as one.
+    """Blocks of columns next to each other, of which those of a kind are evaluated as one.
 
     Many blocks of few columns take most of the time of a step, whatever their number of rows.
 
@@ -98,27 +149,30 @@ class Bundles(nn.Module):
         The likelihood of each block.
     widths : sequence of int
         The number of columns of each block.
+    outputs : sequence of Tensor
+        The numbers of the decoder's outputs of each block.
 
     Attributes
     ----------
     likelihoods : list of Likelihood
         The likelihood of each bundle.
-    numbers : list of list of int
-        The numbers of its blocks.
     """
 
-    def __init__(self, likelihoods: Sequence[Likelihood], widths: Sequence[int]) -> None:
+    def __init__(self, likelihoods: Sequence[Likelihood], widths: Sequence[int], outputs: Sequence[Tensor]) -> None:
         super().__init__()
         groups: dict[object, list[int]] = {}
         for number, likelihood in enumerate(likelihoods):
             groups.setdefault(_kind(likelihood, number), []).append(number)
-        self.numbers, self.widths = list(groups.values()), list(widths)
-        together = [number for numbers in self.numbers for number in numbers]
-        self._in_order = None if together == sorted(together) else [together.index(i) for i in range(len(widths))]
-        self._widths_together = [self.widths[number] for number in together]
         # A block alone has its own likelihood, which is another module's.
-        self._made = nn.ModuleList(_made(likelihoods, numbers, widths) for numbers in self.numbers if len(numbers) > 1)
-        self._alone = tuple(likelihoods[numbers[0]] if len(numbers) == 1 else None for numbers in self.numbers)
+        self._made = nn.ModuleList(_made(likelihoods, group, widths) for group in groups.values() if len(group) > 1)
+        self._alone = tuple(likelihoods[group[0]] if len(group) == 1 else None for group in groups.values())
+        columns = torch.arange(sum(widths)).split(list(widths))
+        self._columns, self._outputs = (
+            nn.ModuleList(Selection(torch.cat([numbers[block] for block in group])) for group in groups.values())
+            for numbers in (columns, outputs)
+        )
+        together = [columns[block] for group in groups.values() for block in group]
+        self._in_order = Selection(torch.cat(together).argsort())
 
     @property
     def likelihoods(self) -> list[Likelihood]:
@@ -126,24 +180,18 @@ class Bundles(nn.Module):
         made = iter(self._made)
         return [next(made) if likelihood is None else likelihood for likelihood in self._alone]  # type: ignore[misc]
 
-    def of_blocks(self, blocks: Sequence[Tensor]) -> list[Tensor]:
-        """The blocks of each bundle side by side."""
-        return [
-            blocks[numbers[0]] if len(numbers) == 1 else torch.cat([blocks[number] for number in numbers], dim=-1)
-            for numbers in self.numbers
-        ]
+    def of_outputs(self, output: Tensor) -> list[Tensor]:
+        """The outputs of each bundle, from those of the decoder of shape (..., n_outputs)."""
+        return [select(output) for select in self._outputs]
 
     def of_columns(self, x: Tensor) -> list[Tensor]:
         """The columns of each bundle, of rows of shape (..., d)."""
-        return self.of_blocks(x.split(self.widths, dim=-1))
+        return [select(x) for select in self._columns]
 
     def apart(self, bundles: Sequence[Tensor]) -> Tensor:
         """The inverse: all columns in their order, from those of each bundle."""
-        found = torch.cat(list(bundles), dim=-1)
-        if self._in_order is None:
-            return found
-        blocks = found.split(self._widths_together, dim=-1)
-        return torch.cat([blocks[number] for number in self._in_order], dim=-1)
+        found: Tensor = self._in_order(torch.cat(list(bundles), dim=-1))
+        return found
 
 
 def _made(likelihoods: Sequence[Likelihood], numbers: Sequence[int], widths: Sequence[int]) -> Likelihood:
@@ -151,13 +199,20 @@ def _made(likelihoods: Sequence[Likelihood], numbers: Sequence[int], widths: Seq
     first = likelihoods[numbers[0]]
     if isinstance(first, CategoricalLikelihood):
         return CategoriesLikelihood([widths[number] for number in numbers])
+    if isinstance(first, SpreadLikelihood) and first.is_learned:
+        return SpreadsLikelihood([likelihoods[number] for number in numbers])  # type: ignore[misc]
     return clone(first)
 
 
 def _kind(likelihood: Likelihood, number: int) -> object:
     """What likelihoods have in common that are evaluated together; the block's number if that is none other's."""
-    if type(likelihood) in (BernoulliLikelihood, CategoricalLikelihood):
-        return type(likelihood)
-    if type(likelihood) is GaussianLikelihood and not likelihood.is_learned:
-        return float(likelihood.spread)
-    return number
+    kind = type(likelihood)
+    if kind in (BernoulliLikelihood, CategoricalLikelihood):
+        return kind
+    if kind not in SPREADS or likelihood.spread == "learned":  # one spread for the columns of a block
+        return number
+    return kind, *(value for _, value in sorted(likelihood.get_params(deep=False).items()))
+
+
+SPREADS = {GaussianLikelihood, LaplaceLikelihood, NegativeBinomialLikelihood, StudentTLikelihood}
+"""Likelihoods with a spread."""

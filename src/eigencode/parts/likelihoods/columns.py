@@ -224,9 +224,13 @@ class ColumnsLikelihood(Likelihood):
         if self.weights not in (None, "nats"):
             self.register_buffer("balance", torch.ones(sizes.n_features))
         n_outputs = [likelihood.n_outputs(width) for likelihood, width in self.blocks]
-        self.bundles = Bundles(self.likelihoods, self.widths)
         self._first = [min(n, width) for n, width in zip(n_outputs, self.widths, strict=True)]
         self._more = [n - first for n, first in zip(n_outputs, self._first, strict=True)]
+        self.bundles = self._bundles()
+
+    def _bundles(self) -> Bundles:
+        outputs = torch.arange(sum(self._first) + sum(self._more))
+        return Bundles(self.likelihoods, self.widths, self.divided(outputs))
 
     def _check_weights(self) -> None:
         """Raise an error for weights that are neither a rule nor positive numbers."""
@@ -272,7 +276,7 @@ class ColumnsLikelihood(Likelihood):
         found = copy.copy(self)
         blocks = zip(self.blocks, spread.split(self.widths), strict=True)
         found.blocks = [(likelihood.with_spread(own), width) for (likelihood, width), own in blocks]
-        found._modules = {**self._modules, "bundles": Bundles(found.likelihoods, self.widths).to(spread.device)}
+        found._modules = {**self._modules, "bundles": found._bundles().to(spread.device)}
         return found
 
     def has_normal_residuals(self, n_features: int) -> tuple[bool, ...]:
@@ -293,7 +297,7 @@ class ColumnsLikelihood(Likelihood):
         """Scaled rows of shape (..., d) in the units of each block's distribution."""
         rows = self.unscaled(x)
         bundles = self.bundles
-        masks = [None] * len(bundles.numbers) if observed is None else bundles.of_columns(observed)
+        masks = [None] * len(bundles.likelihoods) if observed is None else bundles.of_columns(observed)
         given = zip(bundles.likelihoods, bundles.of_columns(rows), masks, strict=True)
         return bundles.apart([likelihood.within_support(columns, mask) for likelihood, columns, mask in given])
 
@@ -305,7 +309,7 @@ class ColumnsLikelihood(Likelihood):
         return self.units.scaled(rows)
 
     def forward(self, output: Tensor) -> Joined:
-        given = zip(self.bundles.likelihoods, self.bundles.of_blocks(self.divided(output)), strict=True)
+        given = zip(self.bundles.likelihoods, self.bundles.of_outputs(output), strict=True)
         return Joined([likelihood(own) for likelihood, own in given], self.bundles)
 
     def divided(self, output: Tensor) -> list[Tensor]:

@@ -11,7 +11,7 @@ from torch import Tensor
 from eigencode.batch import Batch
 from eigencode.errors import OptionError
 from eigencode.parts.base import Sizes
-from eigencode.parts.distributions import DiagonalGaussian, Gaussian, Laplace, StudentT
+from eigencode.parts.distributions import DiagonalGaussian, Distribution, Gaussian, Laplace, StudentT
 from eigencode.parts.likelihoods.base import SpreadLikelihood
 from eigencode.parts.likelihoods.closed_forms import GaussianExpansion, LaplaceExpansion, StudentTExpansion
 from eigencode.parts.likelihoods.observed import variance_of_one_cell
@@ -78,10 +78,11 @@ class GaussianLikelihood(SpreadLikelihood):
     def deviations(self) -> Tensor | None:
         return self.current_spread(self.log_excess).sqrt() if self.variance == "per_feature" else None
 
-    def forward(self, output: Tensor) -> Gaussian | DiagonalGaussian:
-        if isinstance(self.variance, str):
-            return DiagonalGaussian(output, self.current_spread(output))
-        return Gaussian(output, self.variance)
+    def forward(self, output: Tensor) -> Distribution:
+        return Gaussian(output, self.variance) if isinstance(self.variance, Real) else super().forward(output)
+
+    def around(self, output: Tensor, spread: Tensor) -> DiagonalGaussian:
+        return DiagonalGaussian(output, spread)
 
 
 class LaplaceLikelihood(SpreadLikelihood):
@@ -113,8 +114,8 @@ class LaplaceLikelihood(SpreadLikelihood):
         super().__init__()
         self.scale = scale
 
-    def forward(self, output: Tensor) -> Laplace:
-        return Laplace(output, self.current_spread(output))
+    def around(self, output: Tensor, spread: Tensor) -> Laplace:
+        return Laplace(output, spread)
 
 
 class StudentTLikelihood(SpreadLikelihood):
@@ -162,5 +163,5 @@ class StudentTLikelihood(SpreadLikelihood):
                 hint="Use GaussianLikelihood for infinitely many" if self.degrees == math.inf else None,
             )
 
-    def forward(self, output: Tensor) -> StudentT:
-        return StudentT(output, self.current_spread(output), self.degrees)
+    def around(self, output: Tensor, spread: Tensor) -> StudentT:
+        return StudentT(output, spread, self.degrees)

@@ -128,8 +128,8 @@ class NegativeBinomialLikelihood(CountLikelihood, SpreadLikelihood):
         super().__init__()
         self.dispersion = dispersion
 
-    def forward(self, output: Tensor) -> NegativeBinomial:
-        return NegativeBinomial(_bounded(output), self.current_spread(output))
+    def around(self, output: Tensor, spread: Tensor) -> NegativeBinomial:
+        return NegativeBinomial(_bounded(output), spread)
 
 
 def _bounded(log_mean: Tensor) -> Tensor:
