@@ -14,6 +14,8 @@ from eigencode.export.simplification import simplify_program
 
 N_ROWS = 300
 
+N_ODD_ROWS = 4000
+
 
 def _columns(rng: np.random.Generator) -> dict[str, object]:
     """A column of each kind."""
@@ -37,31 +39,41 @@ def _frame(n_of_each: int) -> pd.DataFrame:
     return pd.DataFrame({name: column for columns in found for name, column in columns.items()})
 
 
+def _labels(rng: np.random.Generator, n_frequent: int, n_rare: int, share: float) -> np.ndarray:
+    """Labels, of which a share of the rows has rare ones."""
+    shares = np.array([(1 - share) / n_frequent] * n_frequent + [share / max(n_rare, 1)] * n_rare)
+    found = rng.choice(len(shares), N_ODD_ROWS, p=shares)
+    found[: len(shares)] = np.arange(len(shares))
+    return np.array([f"label {number}" for number in range(len(shares))])[found]
+
+
 def _odd_frame() -> pd.DataFrame:
-    """Two columns or more of each kind, which differ in what their cells depend on."""
+    """Columns of each kind that differ in what their cells, their means or their possible values depend on."""
     rng = np.random.default_rng(1)
-    normal = rng.normal(size=N_ROWS)
-    labels = [f"label {number}" for number in range(40)]
-    shares = np.array([0.02] * 4 + [0.92 / 36] * 36)
+    normal = rng.normal(size=N_ODD_ROWS)
+    some_zeros = np.where(rng.random(N_ODD_ROWS) < 0.1, 0.0, np.exp(2 * normal) + 3)
     return pd.DataFrame(
         {
             "real": normal,
             "not below 0": np.abs(normal),
             "positive": np.exp(2 * normal),
-            "positive with zeros": np.where(rng.random(N_ROWS) < 0.1, 0.0, np.exp(2 * normal) + 3),
-            "positive and whole": np.round(np.exp(2 * normal)) + 1,
-            "another positive": np.exp(3 * rng.normal(size=N_ROWS)) + 0.01,
-            "two": rng.choice(list("xy"), N_ROWS),
-            "three": rng.choice(list("xyz"), N_ROWS),
-            "three others": rng.choice(["p", "q", "r"], N_ROWS),
-            "many": rng.choice(labels, N_ROWS, p=shares / shares.sum()),
-            "ordered": pd.Categorical(rng.choice(list("abc"), N_ROWS), categories=list("cba"), ordered=True),
-            "day": pd.to_datetime(rng.integers(0, 1000, N_ROWS), unit="D"),
-            "minute": pd.to_datetime(rng.integers(0, 100_000, N_ROWS), unit="m"),
-            "time": pd.to_datetime(rng.uniform(0, 1e9, N_ROWS), unit="s"),
-            "flag": rng.random(N_ROWS) < 0.5,
-            "count": rng.negative_binomial(1, 0.2, N_ROWS),
-            "count of none below 3": rng.poisson(2.0, N_ROWS) + 3,
+            "positive with zeros": some_zeros,
+            "positive with other zeros": 5 * some_zeros,
+            "positive and whole": np.round(np.exp(2 * normal)).astype(int) + 1,
+            "another positive": np.exp(3 * rng.normal(size=N_ODD_ROWS)) + 0.01,
+            "two": _labels(rng, 2, 0, 0.0),
+            "three": _labels(rng, 3, 0, 0.0),
+            "three others": _labels(rng, 3, 0, 0.0),
+            "two and a rare one": _labels(rng, 2, 1, 1e-9),
+            "two and rare ones": _labels(rng, 2, 3, 1e-9),
+            "many": _labels(rng, 64, 20, 1e-9),
+            "many with a code": _labels(rng, 64, 20, 0.25),
+            "ordered": pd.Categorical(_labels(rng, 3, 0, 0.0), ordered=True),
+            "day": pd.to_datetime(rng.integers(0, 1000, N_ODD_ROWS), unit="D"),
+            "minute": pd.to_datetime(rng.integers(0, 100_000, N_ODD_ROWS), unit="m"),
+            "time": pd.to_datetime(rng.uniform(0, 1e9, N_ODD_ROWS), unit="s"),
+            "flag": rng.random(N_ODD_ROWS) < 0.5,
+            "count": rng.negative_binomial(1, 0.2, N_ODD_ROWS),
         }
     )
 
@@ -81,8 +93,10 @@ def test_columns_that_are_computed_as_one_have_the_cells_and_means_of_each_by_it
     schema = Schema.infer(frame)
     columns = TableColumns(schema)
     numbers = torch.from_numpy(columns.numbers(frame))
-    numbers[::7] = torch.nan
-    means = torch.rand(N_ROWS, schema.n_cells, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 4 - 1
+    numbers[::7], numbers[1::7] = torch.nan, -1.0
+    means = (
+        torch.rand(N_ODD_ROWS, schema.n_cells, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 4 - 1
+    )
     parts = columns.parts
     cells = [np.asarray(column.kind.cells(x.numpy()), float) for (column, _), x in zip(parts, numbers.T, strict=True)]
     allowed = [np.asarray(column.kind.allows(x.numpy())) for (column, _), x in zip(parts, numbers.T, strict=True)]
@@ -105,7 +119,7 @@ class Repeating(torch.nn.Module):
         """2 x + 1, and the same or 0."""
         constant = torch.tensor([1.0])
         one, other = x.to(torch.float32) * 2 + constant, x * 2 + constant
-        return one, other.zero_() if self.in_place else other
+        return one.to(torch.float64), other.zero_() if self.in_place else other
 
 
 @pytest.mark.parametrize("in_place", [False, True])
