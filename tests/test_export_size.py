@@ -93,7 +93,7 @@ def test_columns_that_are_computed_as_one_have_the_cells_and_means_of_each_by_it
     schema = Schema.infer(frame)
     columns = TableColumns(schema)
     numbers = torch.from_numpy(columns.numbers(frame))
-    numbers[::7], numbers[1::7] = torch.nan, -1.0
+    numbers[::7], numbers[1::7], numbers[2::7] = torch.nan, -1.0, 0.0
     means = (
         torch.rand(N_ODD_ROWS, schema.n_cells, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 4 - 1
     )
