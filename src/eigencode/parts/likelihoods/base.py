@@ -265,10 +265,10 @@ class SpreadLikelihood(Likelihood):
         return part
 
     def forward(self, output: Tensor) -> Distribution:
-        return self.around(output, self.current_spread(output))
+        return self._around(output, self.current_spread(output))
 
     @abstractmethod
-    def around(self, output: Tensor, spread: Tensor) -> Distribution:
+    def _around(self, output: Tensor, spread: Tensor) -> Distribution:
         """The distribution with these locations of shape (..., d), and spreads that broadcast to them."""
 
     def current_spread(self, like: Tensor) -> Tensor:

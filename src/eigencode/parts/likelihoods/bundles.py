@@ -108,7 +108,7 @@ class SpreadsLikelihood(Likelihood):
         smallest = [block.smallest for block in self.blocks if isinstance(block.smallest, Tensor)]
         excess = torch.cat([block.log_excess for block in self.blocks], dim=-1).exp()
         spreads = (torch.cat(smallest, dim=-1) if smallest else self.blocks[0].smallest) + excess
-        return self.blocks[0].around(output, spreads)
+        return self.blocks[0]._around(output, spreads)
 
 
 class Selection(nn.Module):

@@ -81,7 +81,7 @@ class GaussianLikelihood(SpreadLikelihood):
     def forward(self, output: Tensor) -> Distribution:
         return Gaussian(output, self.variance) if isinstance(self.variance, Real) else super().forward(output)
 
-    def around(self, output: Tensor, spread: Tensor) -> DiagonalGaussian:
+    def _around(self, output: Tensor, spread: Tensor) -> DiagonalGaussian:
         return DiagonalGaussian(output, spread)
 
 
@@ -114,7 +114,7 @@ class LaplaceLikelihood(SpreadLikelihood):
         super().__init__()
         self.scale = scale
 
-    def around(self, output: Tensor, spread: Tensor) -> Laplace:
+    def _around(self, output: Tensor, spread: Tensor) -> Laplace:
         return Laplace(output, spread)
 
 
@@ -163,5 +163,5 @@ class StudentTLikelihood(SpreadLikelihood):
                 hint="Use GaussianLikelihood for infinitely many" if self.degrees == math.inf else None,
             )
 
-    def around(self, output: Tensor, spread: Tensor) -> StudentT:
+    def _around(self, output: Tensor, spread: Tensor) -> StudentT:
         return StudentT(output, spread, self.degrees)

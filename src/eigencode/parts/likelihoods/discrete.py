@@ -128,7 +128,7 @@ class NegativeBinomialLikelihood(CountLikelihood, SpreadLikelihood):
         super().__init__()
         self.dispersion = dispersion
 
-    def around(self, output: Tensor, spread: Tensor) -> NegativeBinomial:
+    def _around(self, output: Tensor, spread: Tensor) -> NegativeBinomial:
         return NegativeBinomial(_bounded(output), spread)
 
 
