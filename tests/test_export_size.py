@@ -88,6 +88,7 @@ def test_a_graph_is_as_long_for_many_columns_as_for_few():
     assert lengths[1] <= 1.02 * lengths[0]
 
 
+@pytest.mark.versions
 def test_columns_that_are_computed_as_one_have_the_cells_and_means_of_each_by_itself():
     frame = _odd_frame()
     schema = Schema.infer(frame)
