@@ -1,5 +1,7 @@
 """Graphs of many columns: no longer than those of few, with the same answers."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,7 +11,7 @@ from eigencode import Autoencoder
 from eigencode.data.tables import Schema
 from eigencode.export import graph_of
 from eigencode.export.columns import TableColumns
-from eigencode.export.files import _program
+from eigencode.export.files import _onnx_content, _program, quiet
 from eigencode.export.simplification import simplify_program
 
 N_ROWS = 300
@@ -109,27 +111,92 @@ def test_columns_that_are_computed_as_one_have_the_cells_and_means_of_each_by_it
     np.testing.assert_allclose(columns.columns(means).numpy(), rounded.numpy(), rtol=1e-12)
 
 
-class Repeating(torch.nn.Module):
-    """Computes a sum twice, and changes one of the two where it is asked to."""
+class Computing(torch.nn.Module):
+    """A function of rows as a module."""
 
-    def __init__(self, in_place: bool) -> None:
+    def __init__(self, function: Callable[[torch.Tensor], tuple[torch.Tensor, ...]]) -> None:
         super().__init__()
-        self.in_place = in_place
+        self.function = function
 
-    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """2 x + 1, and the same or 0."""
-        constant = torch.tensor([1.0])
-        one, other = x.to(torch.float32) * 2 + constant, x * 2 + constant
-        return one.to(torch.float64), other.zero_() if self.in_place else other
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Its answers."""
+        return self.function(x)
 
 
-@pytest.mark.parametrize("in_place", [False, True])
-def test_simpler_programs_have_the_same_answers(in_place):
+def _sums(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """2 x + 1, computed twice."""
+    constant = torch.tensor([1.0])
+    one, other = x.to(torch.float32) * 2 + constant, x * 2 + constant
+    return one.to(torch.float64), 1 * other
+
+
+def _changed(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """2 x + 1, and 0."""
+    one, other = _sums(x)
+    return one, other.zero_()
+
+
+def _changed_inside(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """2 x and 2 x + 1, which is recorded as a graph of its own."""
+    one, other = x * 2, x * 2
+    with torch.enable_grad():
+        other.add_(1)
+    return one, other
+
+
+def _of_several_types(x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """Numbers that are equal, of several types, and zeros of both signs."""
+    whole = x.long()
+    ones = torch.full((3,), 1), torch.full((3,), 1.0), torch.full((3,), True)
+    return *(1 * one for one in ones), 1 * (whole + 1), 1 * (whole + 1.0), 1 / (0 * x * -0.0), 1 / (0 * x * 0.0)
+
+
+def _laid_out(x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """Rows that are repeated without memory of their own, and a copy that has it."""
+    return 1 * x[:, None].expand(3, 4).to(torch.float32, copy=True).view(-1), x
+
+
+def _random(x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """Whether two draws are equal."""
+    return (torch.rand(3) == torch.rand(3)).any() & (x > 0), 1 * x
+
+
+@pytest.mark.parametrize(
+    ("function", "n_fewer"),
+    [
+        (_sums, 4),
+        (_changed, 0),
+        (_changed_inside, 0),
+        (_of_several_types, 0),
+        (_laid_out, 0),
+        pytest.param(_random, 0, marks=pytest.mark.draws_globally),
+    ],
+)
+def test_simpler_programs_have_the_same_answers(function, n_fewer):
     x = torch.arange(3.0)
-    program = torch.export.export(Repeating(in_place), (x,))
-    before, expected = len(program.graph.nodes), Repeating(in_place)(x)
+    with torch.no_grad():  # as for the graphs of models
+        program = torch.export.export(Computing(function), (x,))
+    before, expected = len(program.graph.nodes), function(x)
     simplify_program(program)
-    found = program.module()(x)
-    for own, other in zip(found, expected, strict=True):
+    for own, other in zip(program.module()(x), expected, strict=True):
         torch.testing.assert_close(own, other, rtol=0, atol=0)
-    assert len(program.graph.nodes) == before if in_place else len(program.graph.nodes) < before - 3
+    assert before - len(program.graph.nodes) >= n_fewer
+    assert program.graph_signature.user_outputs == tuple(node.name for node in program.graph.output_node().args[0])
+
+
+def test_each_answer_of_a_file_has_the_name_of_its_method():
+    """Also where two methods compute the same, and where one gives the tensor of another."""
+    onnxruntime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    model = Autoencoder(2, hidden=(), max_epochs=1, random_state=0).fit(np.random.default_rng(0).normal(size=(50, 4)))
+    graph = graph_of(model, ["transform"])
+    answers = []
+    graph.again = lambda asked: answers.append(graph.transform(asked)) or answers[-1]
+    graph.same = lambda asked: answers[-1]
+    graph.methods = ("transform", "again", "same")
+    with quiet():
+        session = onnxruntime.InferenceSession(_onnx_content(graph), providers=["CPUExecutionProvider"])
+    assert tuple(answer.name for answer in session.get_outputs()) == graph.methods
+    rows = np.nan_to_num(graph.example())
+    for found in session.run(None, {graph.input_name: rows}):
+        np.testing.assert_allclose(found, model.transform(rows), rtol=1e-5, atol=1e-5)

@@ -111,12 +111,14 @@ def _onnx_content(graph: Graph) -> bytes:
     program.run_decompositions = partial(_with_ours, program.run_decompositions)
     given: dict[str, Any] = {
         "input_names": [graph.input_name],
-        "output_names": list(graph.methods),
         "custom_translation_table": export.TRANSLATIONS,
     }
     try:
         exported: Any = torch.onnx.export(program, verbose=False, optimize=False, **given)
         simplify_model(exported.model)
+        # Last: a tensor that is the answer of two methods has one name until it is simplified.
+        for output, name in zip(exported.model.graph.outputs, graph.methods, strict=True):
+            output.name = name
         found = exported.model_proto
     except Exception as error:
         raise _refused(error) from error

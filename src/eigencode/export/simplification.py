@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch.fx.passes.dialect.common.cse_pass import CSEPass
 
 aten: Any = torch.ops.aten
 
@@ -16,7 +15,7 @@ IDENTITIES = {aten.detach.default, aten.detach_.default, aten.lift_fresh_copy.de
 """Operators whose answer is their argument, where nothing is changed in place and no gradient is asked for."""
 
 CASTS = {aten.to.device, aten.to.dtype, aten.to.dtype_layout}
-"""Operators whose answer is their argument, if it has the wanted type; graphs are of one device."""
+"""Operators whose answer is their argument, if it has the wanted type and layout; graphs are of one device."""
 
 
 def simplify_program(program: Any) -> None:
@@ -27,18 +26,23 @@ def simplify_program(program: Any) -> None:
     program : torch.export.ExportedProgram
         The program; it is changed.
     """
-    module, graph = program.graph_module, program.graph
-    if any(_changes_tensors(node) for node in graph.nodes):
+    module = program.graph_module
+    graphs = [part.graph for part in module.modules() if isinstance(part, torch.fx.GraphModule)]  # loops have their own
+    if any(_changes_tensors(node) for graph in graphs for node in graph.nodes):
         return
+    graph, known = module.graph, {}
     for node in list(graph.nodes):
         if node.target in CHECKS:
             graph.erase_node(node)
-        elif node.target in IDENTITIES or (node.target in CASTS and _type(node) == _type(node.args[0])):
-            node.replace_all_uses_with(node.args[0])
-            graph.erase_node(node)
-    simpler: Any = CSEPass()(module)
-    simpler.graph_module.graph.eliminate_dead_code()
-    module.graph = simpler.graph_module.graph
+        elif node.op == "call_function" and not _is_answer(node) and not _is_random(node):
+            # As text, since 1, 1.0 and True are equal, as are 0.0 and -0.0, and operators tell them apart.
+            computation = node.target, str(node.args), str(node.kwargs)
+            other = node.args[0] if _is_identity(node) else known.setdefault(computation, node)
+            if other is not node:
+                node.replace_all_uses_with(other)
+                graph.erase_node(node)
+    graph.eliminate_dead_code()
+    module.recompile()
 
 
 def _changes_tensors(node: Any) -> bool:
@@ -47,10 +51,25 @@ def _changes_tensors(node: Any) -> bool:
     return schema is not None and schema.is_mutable and node.target not in IDENTITIES
 
 
-def _type(node: Any) -> torch.dtype:
-    """The type of the numbers of an operator's answer."""
-    found: torch.dtype = node.meta["val"].dtype
-    return found
+def _is_answer(node: Any) -> bool:
+    """Whether the program returns what an operator computes: each answer has a name of its own."""
+    return any(user.op == "output" for user in node.users)
+
+
+def _is_random(node: Any) -> bool:
+    """Whether an operator draws numbers, other ones each time."""
+    return torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ())
+
+
+def _is_identity(node: Any) -> bool:
+    """Whether an operator's answer is its argument."""
+    return node.target in IDENTITIES or (node.target in CASTS and _layout(node) == _layout(node.args[0]))
+
+
+def _layout(node: Any) -> tuple[torch.dtype, str]:
+    """The type of the numbers of an operator's answer and its strides, which can depend on the number of rows."""
+    found = node.meta["val"]
+    return found.dtype, str(found.stride())
 
 
 def simplify_model(model: Any) -> None:
