@@ -43,6 +43,9 @@ DROPPED = ".n_steps"
 ADDED = ".rare"
 """End of the names of terms' tensors that earlier files do not have, and that are 0 then, as in a new part."""
 
+DERIVED = ".bundles."
+"""Part of the names of tensors that follow from the columns, and that earlier files have others of, or none."""
+
 MOVED = ("penalties", "weight_prior")
 """Parts that were in the objective in the first files of format 1, and are in the composition now."""
 
@@ -60,13 +63,14 @@ def upgraded_tensors(tensors: Mapping[str, Tensor], format_: int) -> Mapping[str
 
 
 def filled(tensors: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors by name, and tensors of 0 for those that earlier files do not have; ``own`` are the present ones."""
+    """Tensors by name, and those that earlier files do not have: tensors of 0, or the present ones, ``own``."""
     added = {name: value.new_zeros(value.shape) for name, value in own.items() if name.endswith(ADDED)}
-    return added | dict(tensors)
+    derived = {name: value for name, value in own.items() if DERIVED in name}
+    return added | {name: value for name, value in tensors.items() if DERIVED not in name} | derived
 
 
 def with_added(saved: Any, own: Mapping[str, Tensor]) -> Any:
-    """The state of a run, or a value in one, with tensors of 0 for those buffers that earlier files do not have.
+    """The state of a run, or a value in one, with those buffers that earlier files do not have.
 
     ``own`` are the present buffers by name.
     """
