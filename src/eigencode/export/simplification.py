@@ -30,7 +30,7 @@ def simplify_program(program: Any) -> None:
     graphs = [part.graph for part in module.modules() if isinstance(part, torch.fx.GraphModule)]  # loops have their own
     if any(_changes_tensors(node) for graph in graphs for node in graph.nodes):
         return
-    graph, known = module.graph, {}
+    graph, known = module.graph, dict[tuple[Any, str, str], Any]()
     for node in list(graph.nodes):
         if node.target in CHECKS:
             graph.erase_node(node)
