@@ -200,6 +200,7 @@ def with_other_indices(saved):
     return found
 
 
+@pytest.mark.versions
 def test_streams_and_checkpoints_of_mixed_columns_of_earlier_versions_go_on(tmp_path, monkeypatch):
     rng = np.random.default_rng(0)
     frame = pd.DataFrame({f"count{i}": rng.negative_binomial(1, 0.2, 200) for i in range(2)})
