@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import difflib
 import glob
+import inspect
 import os
+import traceback
+import warnings
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from numbers import Integral
@@ -97,6 +100,14 @@ class InterruptedWarning(ResultWarning):
         """What is said of a fit; with a checkpoint, the same fit can go on."""
         goes_on = " The same fit again goes on from its checkpoint." if has_checkpoint else ""
         return cls(f"Training was interrupted; the best weights so far are kept.{goes_on}")
+
+
+def warn(message: str | Warning, category: type[Warning] = ResultWarning) -> None:
+    """Warn of what the user's program asked for: with its line that called this package."""
+    callers = [frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_stack(inspect.currentframe())]
+    own = [level for level, module in enumerate(callers, 1) if module.split(".")[0] == "eigencode"]
+    is_inherited = callers[own[-1] : own[-1] + 1] == ["sklearn.base"]  # as fit_predict, which calls our fit
+    warnings.warn(message, category, stacklevel=own[-1] + 1 + is_inherited)
 
 
 def file_error(cause: OSError, what: str, *, got: object = None, hint: str | None = None) -> FileError:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 import time
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from numbers import Real
@@ -23,7 +22,7 @@ from eigencode import progress
 from eigencode.checkpoint import Checkpoint
 from eigencode.constructors import told
 from eigencode.data.containers import NamedArray, as_array
-from eigencode.errors import DataError, OptionError, did_you_mean, is_int
+from eigencode.errors import DataError, OptionError, did_you_mean, is_int, warn
 from eigencode.estimators import fingerprints
 from eigencode.estimators.base import BaseAutoencoder, unchanged_on_failure
 from eigencode.estimators.fit_many import Job, fit_jobs
@@ -294,11 +293,8 @@ class AutoencoderSearch(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
         if len(failed) == len(jobs):
             raise failed[0].error  # type: ignore[misc]
         if failed:
-            warnings.warn(
-                f"{len(failed)} of {len(jobs)} fits failed and are scored NaN; the first error: {failed[0].error}",
-                FitFailedWarning,
-                stacklevel=4,
-            )
+            what = f"{len(failed)} of {len(jobs)} fits failed and are scored NaN"
+            warn(f"{what}; the first error: {failed[0].error}", FitFailedWarning)
 
     def _choose(self, results: Mapping[str, Any]) -> int:
         """The row of the candidate that the rule chooses."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -16,7 +15,7 @@ from eigencode import data, progress, tracking
 from eigencode.checkpoint import Checkpoint
 from eigencode.cli.flags import FILES, INT, PATHS
 from eigencode.cli.interruptions import heard
-from eigencode.errors import InterruptedWarning, OptionError
+from eigencode.errors import InterruptedWarning, OptionError, warn
 
 if TYPE_CHECKING:
     from eigencode.estimators.base import BaseAutoencoder
@@ -94,7 +93,7 @@ class CheckpointFlags(StateFlags):
             except KeyboardInterrupt:
                 with suppress(KeyboardInterrupt):
                     epochs.throw(KeyboardInterrupt)  # sets the best weights
-                warnings.warn(InterruptedWarning.of_fit(self.checkpoint is not None), stacklevel=2)
+                warn(InterruptedWarning.of_fit(self.checkpoint is not None))
 
 
 NONE = CheckpointFlags()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -24,7 +23,7 @@ from eigencode.data.image_paths import is_image, list_image_files
 from eigencode.data.one_pass import OnePass, read_stream
 from eigencode.data.rows_by_number import RowsByNumber
 from eigencode.data.sources import joined_rows
-from eigencode.errors import EigencodeError, FileError, ResultWarning
+from eigencode.errors import EigencodeError, FileError, warn
 
 STREAMED_FROM = 2**26
 """Cells of a table from which it is read a block at a time, in each epoch anew; a smaller one is read once."""
@@ -57,7 +56,7 @@ def opened(X: Any) -> Any:
     with _without_flags():
         table = rows_of_files(partial(columns_of_files, files))
     for note in table.notes:
-        warnings.warn(_for_python(note), ResultWarning, stacklevel=2)
+        warn(_for_python(note))
     return table.frame
 
 

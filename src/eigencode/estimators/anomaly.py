@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import KW_ONLY, dataclass, replace
 from typing import Any, Self
@@ -15,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 from eigencode.data import BlockSource, answers_of, fingerprint, opened, windows
 from eigencode.data.containers import NamedArray
 from eigencode.detection.calibration import Calibration
-from eigencode.errors import DataError, OptionError, ResultWarning
+from eigencode.errors import DataError, OptionError, warn
 from eigencode.estimators import fingerprints, members
 from eigencode.estimators.base import unchanged_on_failure
 from eigencode.estimators.composed import Composed
@@ -294,7 +293,7 @@ class AnomalyDetector(OutlierMixin, Composed):
         step = self.window or 1
         found = self.calibration_.drift(p_values[min(step, len(p_values)) - 1 :: step], anomalies)
         if (note := members.drift_note(found, anomalies)) is not None:
-            warnings.warn(note, ResultWarning, stacklevel=2)
+            warn(note)
         return found
 
     def compare(self, X: Any, y: Any) -> dict[str, float]:
@@ -422,7 +421,7 @@ class AnomalyDetector(OutlierMixin, Composed):
         self.offset_ = -known.threshold(self.false_alarms_) if known.is_split else 0.0
         self.notes_ = members.notes_on(known, self.false_alarms, self.false_alarms_, self.window is not None)
         if known.smallest_level > self.false_alarms:
-            warnings.warn(f"{type(self).__name__}: {self.notes_[0]}", ResultWarning, stacklevel=3)
+            warn(f"{type(self).__name__}: {self.notes_[0]}")
         self.notes_ += self.autoencoder_.notes_
         if n := self.n_trimmed_:
             self.notes_.append(f"Rows left out of the fit, in small groups apart from the others: {n}")

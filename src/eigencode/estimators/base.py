@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import math
 import time
-import warnings
 from collections import deque
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
@@ -24,7 +23,7 @@ from eigencode.data import (
     refuse_empty_columns,
     told_of_shortage,
 )
-from eigencode.errors import DataError, InterruptedWarning, OptionError, ResultWarning, TrainingError, positive_int
+from eigencode.errors import DataError, InterruptedWarning, OptionError, TrainingError, positive_int, warn
 from eigencode.estimators import fingerprints
 from eigencode.estimators.generation import Generation
 from eigencode.estimators.geometry import Geometry
@@ -218,7 +217,7 @@ class BaseAutoencoder(
             run.state.interrupted = True
             self._end(run)  # again, if it was this that was interrupted
         if run.state.interrupted and not was_interrupted:
-            warnings.warn(InterruptedWarning.of_fit(run.recorder is not None), stacklevel=4)
+            warn(InterruptedWarning.of_fit(run.recorder is not None))
 
     def _epochs(self, run: TrainingRun) -> Generator[dict[str, float]]:
         """Train what `_begin` began, a row of history at a time."""
@@ -317,7 +316,7 @@ class BaseAutoencoder(
             setattr(self, f"{name}_", value)
         self.notes_ = fitting.warnings_about(self.composition_, is_trained=False)
         for note in self.notes_:
-            warnings.warn(f"{type(self).__name__}: {note}", ResultWarning, stacklevel=4)
+            warn(f"{type(self).__name__}: {note}")
         run.state.interrupted = self._was_interrupted
         training.begin(run)
         self.best_epoch_, self.best_objective_ = 0, self.history_[0]["validation_objective"]

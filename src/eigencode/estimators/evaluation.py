@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import replace
@@ -19,7 +18,7 @@ from eigencode.data.gaps import hide_gaps, refuse_infinite
 from eigencode.data.memory import told_of_shortage
 from eigencode.data.scaling import Scaler
 from eigencode.data.sources import CHUNK_ROWS
-from eigencode.errors import DataError, ResultWarning
+from eigencode.errors import DataError, warn
 from eigencode.estimators.inputs import float_type, read_rows
 from eigencode.estimators.persistence import Saved
 from eigencode.lazy import torch
@@ -140,7 +139,7 @@ class Evaluation(Saved):
             with told_of_shortage(), share(), torch.no_grad():  # not while the caller works, or does not come back
                 rows = hide_gaps(self._tensor(chunk))
                 if rows.observed is not None and not (scaler.has_gaps or is_warned):
-                    warnings.warn(UNSEEN_GAPS, ResultWarning, stacklevel=5)
+                    warn(UNSEEN_GAPS)
                     is_warned = True
                 low, high = map(float, rows.x.aminmax())
                 if not (math.isfinite(low) and math.isfinite(high)):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -12,7 +11,7 @@ from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from eigencode import progress
-from eigencode.errors import EigencodeError, InterruptedWarning, OptionError
+from eigencode.errors import EigencodeError, InterruptedWarning, OptionError, warn
 from eigencode.estimators.base import BaseAutoencoder
 from eigencode.training import loop
 from eigencode.training.grouping import RunGroup, group_runs, share_tensors
@@ -127,7 +126,7 @@ def fit_many(estimators: Sequence[Estimator], X: Any, sample_weight: Any = None,
     try:
         programs = fit_jobs(jobs, verbose=verbose)
     except KeyboardInterrupt:
-        warnings.warn(InterruptedWarning.of_fit(), stacklevel=2)
+        warn(InterruptedWarning.of_fit())
     for job in jobs:
         if job.error is not None:
             raise job.error

@@ -12,7 +12,6 @@ from __future__ import annotations
 import copy
 import math
 import os
-import warnings
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Self
@@ -25,7 +24,7 @@ from eigencode.batch import Batch
 from eigencode.data import FORMATS, check_output, chunk_rows, columns_of, missing_values_of, table_writer
 from eigencode.data.marginals import Marginals
 from eigencode.data.memory import require_disk, require_memory
-from eigencode.errors import InterruptedWarning, OptionError, positive_int
+from eigencode.errors import InterruptedWarning, OptionError, positive_int, warn
 from eigencode.estimators.conditional import N_CODES, ConditionalSampler, gaussians_of
 from eigencode.estimators.evaluation import FAR_CELL, checked, filled, numbers_only
 from eigencode.estimators.imputation import Imputation
@@ -82,8 +81,7 @@ class Generation(Imputation):
         try:
             self._find_density()
         except KeyboardInterrupt:
-            message = "Fitting the density was interrupted; the model is saved without one."
-            warnings.warn(message, InterruptedWarning, stacklevel=2)
+            warn("Fitting the density was interrupted; the model is saved without one.", InterruptedWarning)
         super().save(path)
 
     def fit_density(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -16,7 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 from eigencode.data.answers import write_answers
 from eigencode.data.images import rows_to_images
 from eigencode.data.sources import ArraySource, chunk_rows
-from eigencode.errors import DataError, OptionError, ResultWarning, is_int
+from eigencode.errors import DataError, OptionError, is_int, warn
 from eigencode.estimators.evaluation import Evaluation
 from eigencode.estimators.inputs import mean_of_rows, read_codes, read_rows, shape_asked_for
 from eigencode.lazy import torch
@@ -308,8 +307,8 @@ class Inference(Evaluation):
         largest = units.max()
         weights = torch.from_numpy(units / largest).to(self.execution_.device)
         if not (scaled or self.scaler_.has_squares):
-            message = "Squares of numbers of such sizes are outside float64's range: errors may be 0 or inf."
-            warnings.warn(f"{message} Try scaled=True.", ResultWarning, stacklevel=3)
+            what = "Squares of numbers of such sizes are outside float64's range: errors may be 0 or inf."
+            warn(f"{what} Try scaled=True.")
 
         def errors(model: Composition, rows: Batch, seen: Batch) -> Tensor:
             rebuilt = (_reconstruction(model, seen, kept) for kept in sizes)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,7 +22,7 @@ from eigencode.data.named_files import opened
 from eigencode.data.one_pass import OnePass
 from eigencode.data.rows_by_number import RowsByNumber
 from eigencode.data.tables import Schema, as_frame
-from eigencode.errors import DataError, OptionError
+from eigencode.errors import DataError, OptionError, warn
 
 CENTER_ROWS = 4096
 """Rows of a sample whose mean is near that of all."""
@@ -412,9 +411,9 @@ def _check_names(estimator: Any, names: list[str] | None, reset: bool, needed: S
         if names is not None:
             estimator.feature_names_in_ = np.array(names, dtype=object)
     elif fitted is None and names is not None:
-        warnings.warn(f"X has feature names, but {owner} was fitted without feature names", stacklevel=5)
+        warn(f"X has feature names, but {owner} was fitted without feature names", UserWarning)
     elif fitted is not None and names is None:
-        warnings.warn(f"X does not have valid feature names, but {owner} was fitted with feature names", stacklevel=5)
+        warn(f"X does not have valid feature names, but {owner} was fitted with feature names", UserWarning)
     elif fitted is not None and names != fitted.tolist():
         raise _other_names(names or [], fitted.tolist())
 

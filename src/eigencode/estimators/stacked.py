@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import warnings
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -16,7 +15,7 @@ from eigencode import fitting, parts, training
 from eigencode.checkpoint import Checkpoint
 from eigencode.data.containers import NamedArray
 from eigencode.data.scaling import Scaler
-from eigencode.errors import InterruptedWarning, OptionError, is_int
+from eigencode.errors import InterruptedWarning, OptionError, is_int, warn
 from eigencode.estimators.autoencoder import Autoencoder
 from eigencode.estimators.base import BaseAutoencoder
 from eigencode.lazy import torch
@@ -131,7 +130,7 @@ class StackedAutoencoder(BaseAutoencoder):
         except KeyboardInterrupt:
             if not self._learned:
                 raise
-            warnings.warn(InterruptedWarning.of_fit(self._folders is not None), stacklevel=3)
+            warn(InterruptedWarning.of_fit(self._folders is not None))
             return super()._begin(X, *args, **given)
         finally:
             del self._learned, self._folders

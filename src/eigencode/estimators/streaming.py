@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import warnings
 from collections.abc import Generator
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
@@ -11,7 +10,7 @@ from weakref import WeakSet
 from eigencode import fitting, training
 from eigencode.batch import Batch
 from eigencode.data.rows import ResidentRows
-from eigencode.errors import EigencodeError, ResultWarning, TrainingError
+from eigencode.errors import EigencodeError, TrainingError, warn
 from eigencode.estimators.inputs import read_weights
 from eigencode.lazy import torch
 from eigencode.options import check_options
@@ -135,7 +134,7 @@ class FitIterator(Generator[dict[str, float]]):
         try:
             self.close()
         except EigencodeError as error:
-            warnings.warn(str(error), ResultWarning, stacklevel=2)
+            warn(str(error))
 
 
 @atexit.register

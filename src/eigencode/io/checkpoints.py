@@ -11,7 +11,6 @@ import json
 import os
 import re
 import time
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -19,7 +18,7 @@ from typing import Any
 
 from eigencode import checkpoint, processes, progress
 from eigencode.data.writing import atomic_write, is_lockable, make_folder
-from eigencode.errors import FileAccessError, FileError, ResultWarning, StorageError, as_path, file_error
+from eigencode.errors import FileAccessError, FileError, StorageError, as_path, file_error, warn
 from eigencode.io import storage
 from eigencode.io.decoding import typed
 from eigencode.io.earlier import with_added
@@ -146,7 +145,7 @@ class CheckpointFolder:
                 damage = str(StorageError(error.what, got=error.got))  # no advice on models
                 continue
             if path != paths[0]:
-                warnings.warn(f"{damage} Training goes on from {path!r}, the one before.", ResultWarning, stacklevel=2)
+                warn(f"{damage} Training goes on from {path!r}, the one before.")
             return found
         if paths:
             hint = "Give another folder to begin again"
@@ -221,7 +220,7 @@ class CheckpointFolder:
             self._failure = str(error.got)
             names = [os.path.basename(path) for path in self._states()[:1]]
             last = f"the last state is {names[0]}" if names else "there is no state"
-            warnings.warn(f"{error} The fit goes on, and {last}.", ResultWarning, stacklevel=2)
+            warn(f"{error} The fit goes on, and {last}.")
 
 
 def _hash_of(content: bytes) -> str:

@@ -8,7 +8,6 @@ and each is recorded separately: no row is padded, and none is counted twice.
 from __future__ import annotations
 
 import gc
-import warnings
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,6 +16,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
+
+from eigencode.errors import warn
 
 WARM_UP = 3
 """Calls of each shape before it is recorded on a GPU, in which libraries choose their kernels and allocate memory."""
@@ -114,11 +115,8 @@ class Recorded:
             replay = self._record(partial(self._function, *inputs))
         except RuntimeError as error:
             self._is_recordable = False
-            warnings.warn(
-                f"A training step cannot be recorded, and is launched operation by operation: {error}",
-                RuntimeWarning,
-                stacklevel=3,
-            )
+            what = "A training step cannot be recorded, and is launched operation by operation"
+            warn(f"{what}: {error}", RuntimeWarning)
             return None
         self._recordings[shapes] = inputs, replay
         return self._recordings[shapes]
