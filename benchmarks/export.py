@@ -1,5 +1,5 @@
-"""No claim: processor time of a fit of mixed columns and of its export to ONNX, for more and more columns; the number of
-operators of the graph, and microseconds that onnxruntime takes for a row.
+"""No claim: processor time of a fit of mixed columns and of its export to ONNX, for more and more columns; the number
+of operators of the graph, and microseconds that onnxruntime takes for a row.
 
     python benchmarks/export.py [--of-each 1 4 12]
 """
