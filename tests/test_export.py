@@ -330,6 +330,17 @@ def test_onnx_of_categories_of_many_values_answers_as_the_model_does(tmp_path):
 
 
 @pytest.mark.slow
+def test_onnx_of_scores_that_hardly_differ(tmp_path):
+    """Those of one column of labels, which one component rebuilds."""
+    rows = pd.DataFrame({"label": np.random.default_rng(0).choice(list("xyz"), 300)})
+    model = Autoencoder(1, hidden=(), max_epochs=2, random_state=0).fit(rows)
+    path = tmp_path / "model.onnx"
+    model.export(path, ["score_samples"])
+    found = onnxruntime.InferenceSession(path).run(None, {"X": np.arange(3.0)[:, None]})[0]
+    expected = model.score_samples(pd.DataFrame({"label": model.columns_.columns[0].kind.labels}))
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
 def test_classes_and_numbers_are_predicted(tmp_path):
     y = np.where(ROWS[:, 0] > 7, "high", "low")
     head = {"autoencoder": LinearAutoencoder(2), "max_epochs": 3, "random_state": 0}

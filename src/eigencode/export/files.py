@@ -31,6 +31,10 @@ TOLERANCE = 1e-4
 FEW = 0.05
 """Share of rows whose answers may be a step away, by rounding, and no farther."""
 
+LEAST_NATS = 0.1
+"""Smallest deviation of scores to which differences are compared: those of a model that says nearly nothing are
+differences of larger numbers, which are rounded."""
+
 INSTALL = "Install them with: pip install 'eigencode[export]'"
 
 
@@ -167,6 +171,8 @@ def _compare(graph: Graph, answer: Callable[[np.ndarray], Mapping[str, np.ndarra
             worst = float((found != expected).mean())
         else:
             spread = np.abs(expected - np.median(expected, 0)).max(0) + 1e-30
+            if name == "score_samples":
+                spread = np.maximum(spread, LEAST_NATS)
             if graph.columns is None and expected.shape[1:] == graph.scaler.divisor.shape:
                 spread = np.maximum(spread, graph.scaler.divisor)
             rounding = np.spacing(np.abs(expected))  # a model may answer in float32 what a graph answers in float64
