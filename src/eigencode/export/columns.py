@@ -100,16 +100,16 @@ class Group:
 
     def cells_of(self, X: Tensor) -> Tensor:
         """The cells of rows, shape (n, n_cells)."""
-        return self.kind.cells(X[:, self.columns], torch).double().flatten(1)
+        return self.kind.cells(X.index_select(1, self.columns), torch).double().flatten(1)
 
     def means_of(self, means: Tensor) -> Tensor:
         """The columns of the means of cells, shape (n, n_columns)."""
-        cells = means[:, self.cells].unflatten(1, (len(self.columns), self.kind.width))
+        cells = means.index_select(1, self.cells).unflatten(1, (len(self.columns), self.kind.width))
         return self.kind.mean(cells, torch).double()
 
     def allowed(self, X: Tensor) -> Tensor:
         """Whether each number is one that its column can have, shape (n, n_columns)."""
-        return self.kind.allows(X[:, self.columns])
+        return self.kind.allows(X.index_select(1, self.columns))
 
 
 class TableColumns:
@@ -158,7 +158,7 @@ class TableColumns:
     def cells(self, X: Tensor) -> Tensor:
         """The cells of rows."""
         found = [group.cells_of(X) for group in self.groups if group.kind.width]
-        return torch.cat(found, dim=1)[:, self.cell_order]
+        return torch.cat(found, dim=1).index_select(1, self.cell_order)
 
     def renumbered(self, X: Tensor, of: TableColumns) -> Tensor:
         """Rows with the numbers that labels have here, from those of other columns of the same kinds."""
@@ -167,14 +167,14 @@ class TableColumns:
 
     def allowed(self, X: Tensor) -> Tensor:
         """Whether each number is one that its column can have, shape (n, d)."""
-        return torch.cat([group.allowed(X) for group in self.groups], dim=1)[:, self.column_order]
+        return torch.cat([group.allowed(X) for group in self.groups], dim=1).index_select(1, self.column_order)
 
     def columns(self, means: Tensor) -> Tensor:
         """Rows of the means of cells, shape (n, d), as the types of the columns have them."""
         if self.is_plain:
             return self.types.rounded(means.double().clamp(*map(torch.from_numpy, self._ends)))
         found = torch.cat([group.means_of(means) for group in self.groups], dim=1)
-        return self.types.rounded(found[:, self.column_order])
+        return self.types.rounded(found.index_select(1, self.column_order))
 
     @property
     def _ends(self) -> np.ndarray:
