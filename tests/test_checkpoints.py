@@ -19,6 +19,7 @@ from eigencode import (
     load,
 )
 from eigencode.io import checkpoints
+from eigencode.io.earlier import filled
 from eigencode.parts import GaussianNoise
 from eigencode.training.resuming import saved_run
 from eigencode.training.runner import SingleRunner
@@ -201,6 +202,13 @@ def with_other_indices(saved):
 
 
 @pytest.mark.versions
+def test_tensors_of_a_network_with_parts_of_the_same_name_are_those_of_the_file():
+    """Only what follows from the columns is not read."""
+    name, derived = "encoder.network.bundles.0.mean", "likelihood.bundles._in_order.numbers"
+    saved, own = ({name: torch.tensor([value]), derived: torch.tensor([value])} for value in (1.0, 2.0))
+    assert {name: value.item() for name, value in filled(saved, own).items()} == {name: 1.0, derived: 2.0}
+
+
 def test_streams_and_checkpoints_of_mixed_columns_of_earlier_versions_go_on(tmp_path, monkeypatch):
     rng = np.random.default_rng(0)
     frame = pd.DataFrame({f"count{i}": rng.negative_binomial(1, 0.2, 200) for i in range(2)})

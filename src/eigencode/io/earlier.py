@@ -5,6 +5,7 @@ A file's description is converted to the present format first, so that nothing e
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -43,8 +44,8 @@ DROPPED = ".n_steps"
 ADDED = ".rare"
 """End of the names of terms' tensors that earlier files do not have, and that are 0 then, as in a new part."""
 
-DERIVED = ".bundles."
-"""Part of the names of tensors that follow from the columns, and that earlier files have others of, or none."""
+DERIVED = re.compile(r"\.bundles\._(columns|outputs|in_order|made)\.")
+"""In the names of tensors that follow from the columns, and that earlier files have others of, or none."""
 
 MOVED = ("penalties", "weight_prior")
 """Parts that were in the objective in the first files of format 1, and are in the composition now."""
@@ -65,8 +66,8 @@ def upgraded_tensors(tensors: Mapping[str, Tensor], format_: int) -> Mapping[str
 def filled(tensors: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Tensors by name, and those that earlier files do not have: tensors of 0, or the present ones, ``own``."""
     added = {name: value.new_zeros(value.shape) for name, value in own.items() if name.endswith(ADDED)}
-    derived = {name: value for name, value in own.items() if DERIVED in name}
-    return added | {name: value for name, value in tensors.items() if DERIVED not in name} | derived
+    derived = {name: value for name, value in own.items() if DERIVED.search(name)}
+    return added | {name: value for name, value in tensors.items() if not DERIVED.search(name)} | derived
 
 
 def with_added(saved: Any, own: Mapping[str, Tensor]) -> Any:
