@@ -6,15 +6,18 @@ import os
 import subprocess
 import sys
 import threading
+from dataclasses import astuple
 
 import numpy as np
 import pytest
 import torch
 from threadpoolctl import threadpool_info, threadpool_limits
 
+from eigencode.data.scaling import ColumnStatistics
+from eigencode.data.sources import ArraySource
 from eigencode.lazy import SPINS
 from eigencode.model import code_priors, expectation_maximisation, fit_mixture
-from eigencode.threads import one_thread
+from eigencode.threads import in_threads, one_thread
 
 WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
 
@@ -126,6 +129,78 @@ def test_short_pieces_of_work_have_one_thread(where, name, fit, monkeypatch):
     assert seen
     assert all(each == ONE for each in seen)
     assert numbers() == TWO
+
+
+def test_several_items_are_computed_at_a_time_and_come_in_order():
+    both = threading.Barrier(2, timeout=60)  # passed only if two threads wait for it
+
+    def tenfold(item):
+        both.wait()
+        return 10 * item
+
+    assert list(in_threads(tenfold, range(6))) == [0, 10, 20, 30, 40, 50]
+
+
+def test_few_items_are_made_before_they_are_used():
+    made = []
+
+    def items():
+        for number in range(20):
+            made.append(number)
+            yield number
+
+    for number in in_threads(abs, items()):
+        assert len(made) <= number + 4  # one for each thread, one that waits, and this one
+
+
+def test_an_error_in_a_thread_is_the_caller_s_and_so_are_numpy_s_settings():
+    with pytest.raises(ZeroDivisionError):
+        list(in_threads(lambda number: 1 // number, [1, 0, 1]))
+    zeros = [np.zeros(3)] * 4
+    with np.errstate(divide="raise"), pytest.raises(FloatingPointError):
+        list(in_threads(lambda array: 1 / array, zeros))
+    with np.errstate(divide="ignore"):
+        assert all(np.isinf(array).all() for array in in_threads(lambda array: 1 / array, zeros))
+
+
+def rows_of_many_sizes():
+    """Columns of usual numbers, of very large and very small ones, with gaps, of nothing but gaps, and constant."""
+    rows = np.random.default_rng(0).normal(3, 1, size=(50_000, 6))
+    rows[:, 1] *= np.geomspace(1e-200, 1e200, len(rows))
+    rows[:, 2] *= 1e-180
+    rows[::3, 3] = np.nan
+    rows[:, 4] = np.nan
+    rows[:, 5] = 0.1
+    return rows
+
+
+@pytest.mark.parametrize("is_weighted", [False, True], ids=["equal weights", "weights"])
+def test_statistics_of_columns_are_the_same_bits_with_any_number_of_threads(is_weighted):
+    rows = rows_of_many_sizes()
+    weights = np.random.default_rng(1).random(len(rows)) if is_weighted else None
+    found = []
+    for n_threads in (1, 2, 5):
+        torch.set_num_threads(n_threads)
+        found.append(astuple(ColumnStatistics.of(ArraySource(rows), weights)))
+    for other in found[1:]:
+        for one, another in zip(found[0], other, strict=True):
+            np.testing.assert_array_equal(one, another)
+
+
+def test_a_reader_of_a_file_may_use_its_memory_again():
+    rows = rows_of_many_sizes()[:, :3]
+
+    class Reader:
+        shape, dtype, room = rows.shape, rows.dtype, np.empty((100, 3))
+
+        def read_chunks(self, n_rows, without):
+            for first in range(0, len(rows), 100):
+                self.room[:] = rows[first : first + 100]
+                yield self.room
+
+    found, expected = (ColumnStatistics.of(ArraySource(array)) for array in (Reader(), rows))
+    np.testing.assert_allclose(found.mean, expected.mean, rtol=1e-12)
+    np.testing.assert_array_equal(found.maximum, expected.maximum)
 
 
 def test_the_libraries_that_k_means_has_are_known():

@@ -1,14 +1,25 @@
-"""One thread for work whose threads would wait longer than they work."""
+"""Threads: one for work whose threads would wait longer than they work, several for NumPy's passes over many cells."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from contextvars import copy_context
 from functools import cache
+from itertools import islice
+from typing import TypeVar
 
 from threadpoolctl import ThreadpoolController
 
 from eigencode.lazy import torch
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+MOST_THREADS = 8
+"""Most threads of a pass over an array: more would wait for the memory, and each has memory of its own."""
 
 
 @contextmanager
@@ -34,6 +45,34 @@ def one_thread() -> Iterator[None]:
             yield
     finally:
         torch.set_num_threads(before)
+
+
+def in_threads(function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+    """A function of each item, in the items' order, computed in as many threads as torch has.
+
+    NumPy goes through an array in one thread, and other threads of Python run meanwhile. The items are made in the
+    caller's thread, and at most one more than there are threads is in memory. NumPy's settings of errors are the
+    caller's.
+
+    Examples
+    --------
+    >>> list(in_threads(abs, [-1, 2, -3]))
+    [1, 2, 3]
+    """
+    n_threads, rest = min(torch.get_num_threads(), MOST_THREADS), iter(items)
+    first = list(islice(rest, 2))
+    if n_threads == 1 or len(first) < 2:
+        yield from map(function, first)
+        yield from map(function, rest)
+        return
+    coming: deque[Future[R]] = deque()
+    with ThreadPoolExecutor(n_threads) as threads:
+        for item in (item for some in (first, rest) for item in some):
+            coming.append(threads.submit(copy_context().run, function, item))
+            if len(coming) > n_threads:
+                yield coming.popleft().result()
+        while coming:
+            yield coming.popleft().result()
 
 
 @cache

@@ -9,7 +9,7 @@ import numpy as np
 
 from eigencode.batch import Batch
 from eigencode.data.cells import column_labels
-from eigencode.data.sources import CACHED_CELLS, ArraySource
+from eigencode.data.sources import CACHED_CELLS, ArraySource, over_chunks
 from eigencode.errors import DataError, enumerated
 
 if TYPE_CHECKING:
@@ -148,5 +148,5 @@ def find_nonfinite(table: np.ndarray) -> dict[str, dict[int, tuple[int, int]]]:
 
 def _is_finite(array: np.ndarray) -> bool:
     """Whether all cells are finite: the smallest and the largest are NaN if any cell is."""
-    ends = ((chunk.min(initial=0), chunk.max(initial=0)) for chunk in ArraySource(array).chunks())
+    ends = over_chunks(lambda chunk: (chunk.min(initial=0), chunk.max(initial=0)), ArraySource(array))
     return all(np.isfinite(low) and np.isfinite(high) for low, high in ends)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from eigencode.data.sources import CACHED_CELLS, ArraySource
+from eigencode.data.sources import CACHED_CELLS, ArraySource, over_chunks
 
 MOST_CELLS = 2**26
 """Cells of the largest table that has a fingerprint, which takes a pass over them."""
@@ -30,16 +31,31 @@ def fingerprint(array: Any) -> str | None:
     >>> fingerprint(rows) == fingerprint(rows + 1)
     False
     """
-    return None if hasattr(array, "read_chunks") else fingerprint_of(ArraySource(array).chunks(), array.shape)
+    if hasattr(array, "read_chunks") or array.size > MOST_CELLS:
+        return None
+    return _digits(over_chunks(partial(_hash, _keys(array.shape[1])), ArraySource(array)))
 
 
 def fingerprint_of(blocks: Iterable[np.ndarray], shape: tuple[int, int]) -> str | None:
     """The same of rows of this shape that are given a block at a time."""
     if shape[0] * shape[1] > MOST_CELLS:
         return None
-    keys = np.random.default_rng(0).integers(2**64, size=shape[1], dtype=np.uint64) | np.uint64(1)
+    return _digits(map(partial(_hash, _keys(shape[1])), blocks))
+
+
+def _digits(hashes: Iterable[int]) -> str:
+    return f"{sum(hashes) % 2**64:016x}"
+
+
+def _keys(n_columns: int) -> np.ndarray:
+    """An odd random number for each column."""
+    return np.random.default_rng(0).integers(2**64, size=n_columns, dtype=np.uint64) | np.uint64(1)
+
+
+def _hash(keys: np.ndarray, block: np.ndarray) -> int:
+    """The sum of the hashes of some rows."""
     total = 0
-    for chunk in (part for block in blocks for part in ArraySource(block, CACHED_CELLS).chunks()):
+    for chunk in ArraySource(block, CACHED_CELLS).chunks():
         with np.errstate(over="ignore"):
             cells = np.add(chunk, np.float32(0), dtype=np.float32, casting="unsafe", order="C")  # one zero
         if np.isnan(cells.min(initial=0)):
@@ -47,4 +63,4 @@ def fingerprint_of(blocks: Iterable[np.ndarray], shape: tuple[int, int]) -> str 
         rows = np.einsum("ij,j->i", cells.view(np.uint32), keys, dtype=np.uint64, casting="safe")
         mixed = (rows ^ (rows >> np.uint64(32))) * MIXED
         total += int((mixed ^ (mixed >> np.uint64(32))).sum(dtype=np.uint64))
-    return f"{total % 2**64:016x}"
+    return total

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Annotated, Any
 
 import numpy as np
 
 from eigencode.batch import over_rows
-from eigencode.data.sources import CACHED_CELLS, ArraySource, Source
+from eigencode.data.sources import CACHED_CELLS, ArraySource, Source, over_chunks
 from eigencode.domains import OneOf, Positive
 from eigencode.errors import DataError
 from eigencode.lazy import torch
@@ -49,44 +50,21 @@ class ColumnStatistics:
     def of(
         cls, source: Source, weights: np.ndarray | None = None, logarithmic: Sequence[bool] = ()
     ) -> ColumnStatistics:
-        """Read the source once and merge the exact statistics of its chunks (Chan, Golub & LeVeque, 1983).
+        """Read the source once and merge the exact statistics of its chunks, which several threads compute.
 
-        Every chunk is in C order, since NumPy's sums are rounded differently in another order.
+        They are merged in the chunks' order, so that the result does not depend on the number of threads.
         """
-        done, has_gaps = 0, False
-        n = mean = squares = np.zeros(source.shape[1])
-        low, high = np.full(source.shape[1], np.inf), np.full(source.shape[1], -np.inf)
-        exponent = np.zeros(source.shape[1], dtype=np.int64)
-        room = np.empty((0, source.shape[1]))
-        for chunk in source.chunks():
-            room = room if len(chunk) <= len(room) else np.empty(chunk.shape)
-            part = room[: len(chunk)]  # new memory for each chunk would take longer than the copy
-            part[:] = chunk
-            take_logarithms(part, logarithmic)
-            w = None if weights is None else weights[done : done + len(part)]
-            done += len(part)
-            given = chunk if chunk.itemsize < part.itemsize and not any(logarithmic) else part
-            least = over_rows(np.minimum.reduce, np.minimum, given)
-            is_complete = not np.isnan(least).any()
-            least = least if is_complete else over_rows(np.fmin.reduce, np.fmin, given)
-            low = np.fmin(low, least)
-            high = np.fmax(high, over_rows(np.fmax.reduce, np.fmax, given))
-            before, exponent = exponent, _exponent(np.maximum(-low, high))
-            if exponent.any():
-                part = np.ldexp(part, -exponent)
-            if (before != exponent).any():
-                mean, squares = np.ldexp(mean, before - exponent), np.ldexp(squares, 2 * (before - exponent))
-            has_gaps = has_gaps or not is_complete
-            m, part_mean, inside = _moments(part, w, np.isnan(part) if has_gaps else None)
-            gap = part_mean - mean
-            total = np.maximum(n + m, np.finfo(np.float64).tiny)  # a column may have no number yet
-            squares = squares + inside + gap**2 * (n * m / total)
-            n = n + m
-            mean = mean + gap * (m / total)
-        is_empty = low > high
-        low, high = np.where(is_empty, 0.0, low), np.where(is_empty, 0.0, high)
-        deviation = np.ldexp(np.sqrt(squares / np.where(is_empty, 1.0, n)), exponent)
-        return cls(done, np.ldexp(mean, exponent).clip(low, high), deviation, low, high, has_gaps)
+        rooms = threading.local()
+        found = None
+        for part in over_chunks(partial(_Moments.of, rooms, logarithmic), source, weights):
+            found = part if found is None else found.merged(part)
+        if found is None:
+            return cls(0, *np.zeros((4, source.shape[1])))
+        is_empty = found.low > found.high
+        low, high = np.where(is_empty, 0.0, found.low), np.where(is_empty, 0.0, found.high)
+        deviation = np.ldexp(np.sqrt(found.squares / np.where(is_empty, 1.0, found.n)), found.exponent)
+        mean = np.ldexp(found.mean, found.exponent).clip(low, high)
+        return cls(found.n_rows, mean, deviation, low, high, found.has_gaps)
 
     @cached_property
     def constant(self) -> np.ndarray:
@@ -94,6 +72,69 @@ class ColumnStatistics:
         with np.errstate(over="ignore"):
             spread = self.maximum - self.minimum
         return (spread <= _rounding(self.minimum, self.maximum)) | (self.deviation == 0)
+
+
+@dataclass(frozen=True)
+class _Moments:
+    """Statistics of some rows that can be merged with those of others (Chan, Golub & LeVeque, 1983).
+
+    ``mean`` and ``squares``, the sum of squares about it, are in units of 2 ** exponent; ``n`` is the total weight of
+    each column's known cells. All but two have shape (d,).
+    """
+
+    n_rows: int
+    n: np.ndarray
+    mean: np.ndarray
+    squares: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    exponent: np.ndarray
+    has_gaps: bool
+
+    @classmethod
+    def of(
+        cls, rooms: threading.local, logarithmic: Sequence[bool], chunk: np.ndarray, weights: np.ndarray | None = None
+    ) -> _Moments:
+        """Those of rows of shape (m, d); ``rooms`` has memory that each thread uses again.
+
+        The copy is in C order, since NumPy's sums are rounded differently in another order.
+        """
+        if len(getattr(rooms, "cells", ())) < len(chunk):
+            rooms.cells = np.empty(chunk.shape)
+        part = rooms.cells[: len(chunk)]  # new memory for each chunk would take longer than the copy
+        part[:] = chunk
+        take_logarithms(part, logarithmic)
+        given = chunk if chunk.itemsize < part.itemsize and not any(logarithmic) else part
+        least = over_rows(np.minimum.reduce, np.minimum, given)
+        is_complete = not np.isnan(least).any()
+        least = least if is_complete else over_rows(np.fmin.reduce, np.fmin, given)
+        nothing = np.full(chunk.shape[1], np.inf)  # of columns without any number
+        low, high = np.fmin(nothing, least), np.fmax(-nothing, over_rows(np.fmax.reduce, np.fmax, given))
+        exponent = _exponent(np.maximum(-low, high))
+        if exponent.any():
+            part = np.ldexp(part, -exponent)
+        n, mean, squares = _moments(part, weights, None if is_complete else np.isnan(part))
+        return cls(len(chunk), n, mean, squares, low, high, exponent, not is_complete)
+
+    def merged(self, other: _Moments) -> _Moments:
+        """Those of these rows and of others after them."""
+        low, high = np.fmin(self.low, other.low), np.fmax(self.high, other.high)
+        exponent = _exponent(np.maximum(-low, high))
+        (mean, squares), (further, inside) = self._in_units(exponent), other._in_units(exponent)
+        gap = further - mean
+        n = self.n + other.n
+        total = np.maximum(n, np.finfo(np.float64).tiny)  # a column may have no number yet
+        squares = squares + inside + gap**2 * (self.n * other.n / total)
+        mean = mean + gap * (other.n / total)
+        n_rows, has_gaps = self.n_rows + other.n_rows, self.has_gaps or other.has_gaps
+        return _Moments(n_rows, n, mean, squares, low, high, exponent, has_gaps)
+
+    def _in_units(self, exponent: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and squares in units of 2 ** exponent."""
+        change = self.exponent - exponent
+        if not change.any():
+            return self.mean, self.squares
+        return np.ldexp(self.mean, change), np.ldexp(self.squares, 2 * change)
 
 
 def _moments(

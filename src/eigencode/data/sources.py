@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import pyarrow as pa
+
+from eigencode.threads import in_threads
+
+R = TypeVar("R")
 
 CHUNK_ROWS = 8192
 """Most rows of a chunk."""
@@ -87,6 +91,29 @@ class ArraySource:
             if len(self.without):
                 rows = numbers_without(self.without, np.arange(first, min(first + n_chunk, n_rows)))
             yield self.array[rows]
+
+
+def over_chunks(function: Callable[..., R], source: Source, weights: np.ndarray | None = None) -> Iterator[R]:
+    """A function of each chunk of a source and the weights of its rows, in order, with as many threads as torch has.
+
+    One thread if the cells are in a file: its reader may write the next rows into the memory of those before. A
+    function of chunks alone is called without weights.
+
+    Examples
+    --------
+    >>> list(over_chunks(len, ArraySource(np.zeros((9000, 2)))))
+    [8192, 808]
+    """
+    is_in_memory = isinstance(getattr(source, "array", None), np.ndarray)
+    return (in_threads if is_in_memory else map)(lambda part: function(*part), _parts(source, weights))
+
+
+def _parts(source: Source, weights: np.ndarray | None) -> Iterator[tuple[np.ndarray, ...]]:
+    """Chunks, with the weights of their rows if there are any."""
+    done = 0
+    for chunk in source.chunks():
+        yield (chunk,) if weights is None else (chunk, weights[done : done + len(chunk)])
+        done += len(chunk)
 
 
 def numbers_without(excluded: np.ndarray, positions: np.ndarray) -> np.ndarray:

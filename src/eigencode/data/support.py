@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from eigencode.data.sources import Source
+from eigencode.data.sources import Source, over_chunks
 from eigencode.errors import DataError
 
 SUPPORTS = {"real": "numbers", "unit interval": "numbers from 0 to 1", "counts": "counts (0, 1, 2, ...)"}
@@ -86,7 +86,8 @@ def check_support(
     wanted = np.array([support] * source.shape[1] if isinstance(support, str) else support)
     if (wanted == "real").all():
         return
-    if all(_is_within(chunk, kind) for chunk in source.chunks() for kind in set(wanted.tolist())):
+    kinds = set(wanted.tolist())
+    if all(over_chunks(lambda chunk: all(_is_within(chunk, kind) for kind in kinds), source)):
         return
     found = ColumnSupport.of(source)
     wrong = np.flatnonzero(np.any([(wanted == kind) & ~found.within(kind) for kind in SUPPORTS], axis=0))
