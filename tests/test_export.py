@@ -236,6 +236,15 @@ def answered(graph, X):
         return {name: found.numpy() for name, found in graph(torch.from_numpy(X)).items()}
 
 
+@pytest.mark.parametrize("estimator", [Autoencoder(2, **QUICK), VariationalAutoencoder(2, **QUICK)])
+def test_no_rows_have_no_answers(estimator):
+    graph = graph_of(estimator.fit(ROWS))
+    some, none = (answered(graph, ROWS[:n].astype(np.float32)) for n in (3, 0))
+    assert {name: answer.shape for name, answer in none.items()} == {
+        name: (0, *answer.shape[1:]) for name, answer in some.items()
+    }
+
+
 @pytest.mark.parametrize(
     "autoencoder", [Autoencoder(2, **QUICK), LinearAutoencoder(2), VariationalAutoencoder(2, **QUICK)]
 )

@@ -291,7 +291,7 @@ class Composition(parts.Part):
     def decode(self, z: Tensor) -> parts.Distribution:
         """The distribution p(x|z) of the scaled columns given codes of shape (n, k), or (m, n, k)."""
         output = self.decoder(z.reshape(-1, z.shape[-1]))
-        return self.likelihood(_widened(output.reshape(*z.shape[:-1], -1)))
+        return self.likelihood(_widened(output.reshape(*z.shape[:-1], output.shape[-1])))
 
     def reconstruct(self, x: Tensor, observed: Tensor | None = None) -> parts.Distribution:
         """The distribution of the columns at the mean code of clean rows of shape (n, d)."""
