@@ -278,6 +278,22 @@ def test_onnx_of_a_detector_of_mixed_columns_and_of_one_of_windows(tmp_path):
         require_same_alarms(detector, X[:n_rows], answers(tmp_path / "w.onnx", X[:n_rows]))
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["onnx", "pt2"])
+def test_a_file_of_a_detector_of_windows_takes_any_number_of_rows(form, tmp_path):
+    X = ROWS.astype(np.float64)
+    detector = AnomalyDetector(autoencoder=LinearAutoencoder(2), neighbors=False, window=3, random_state=0).fit(X)
+    detector.export(path := tmp_path / f"w.{form}")
+    program = torch.export.load(path).module() if form == "pt2" else None
+    for n_rows in (0, 1, 2, 300):
+        given = X[:n_rows]
+        found = program(torch.from_numpy(given)) if program else answers(path, given)
+        if n_rows:
+            require_same_alarms(detector, given, {name: np.asarray(answer) for name, answer in found.items()})
+        else:
+            assert {len(answer) for answer in found.values()} == {0}
+
+
 def test_the_graph_of_a_detector_of_windows_takes_one_series():
     frame = pd.DataFrame(ROWS.astype(np.float64), columns=list("abcde")).assign(time=range(300))
     detector = AnomalyDetector(autoencoder=LinearAutoencoder(2), window=3, time="time", random_state=0).fit(frame)

@@ -97,7 +97,7 @@ class DetectorGraph(Graph):
         rows = self._within_extents(rows) if self.states else rows
         if self.columns is not None and self.estimator.folds_:
             rows = self.columns.numbers(self._framed(rows))
-        return rows[:, -self.estimator.n_features_in_ :] if self.estimator.window else rows
+        return rows[:, -self.estimator.n_features_in_ :].copy() if self.estimator.window else rows
 
     def expected(self, name: str, rows: np.ndarray) -> np.ndarray:
         """The answer of the model itself; several models have cells of their own, which are made of a frame."""
@@ -226,7 +226,7 @@ def in_float64(number: float) -> Tensor:
 def as_windows(X: Tensor, width: int) -> Tensor:
     """`eigencode.data.windows.as_windows` of one series."""
     numbers = torch.arange(X.shape[0])
-    ends = numbers.clamp(min=width - 1).minimum(numbers[-1:])
+    ends = numbers.clamp(min=width - 1).clamp(max=X.shape[0] - 1)
     return X[(ends[:, None] - torch.arange(width - 1, -1, -1)).clamp(min=0)].flatten(1)
 
 
