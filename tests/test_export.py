@@ -282,7 +282,7 @@ def test_onnx_of_a_detector_of_mixed_columns_and_of_one_of_windows(tmp_path):
 @pytest.mark.parametrize("form", ["onnx", "pt2"])
 def test_a_file_of_a_detector_of_windows_takes_any_number_of_rows(form, tmp_path):
     X = ROWS.astype(np.float64)
-    detector = AnomalyDetector(autoencoder=LinearAutoencoder(2), neighbors=False, window=3, random_state=0).fit(X)
+    detector = AnomalyDetector(autoencoder=LinearAutoencoder(2), window=3, random_state=0).fit(X)
     detector.export(path := tmp_path / f"w.{form}")
     program = torch.export.load(path).module() if form == "pt2" else None
     for n_rows in (0, 1, 2, 300):
