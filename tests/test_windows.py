@@ -104,5 +104,28 @@ def test_what_cannot_be_a_series_is_refused(detector):
         AnomalyDetector(time="time").fit(new)
     with pytest.raises(DataError, match="Windows of 60 rows take at least"):
         AnomalyDetector(window=60, autoencoder=LinearAutoencoder(1)).fit(new.drop(columns="time"))
-    with pytest.raises(DataError, match="columns of numbers"):
-        AnomalyDetector(window=3, autoencoder=LinearAutoencoder(1)).fit(new.assign(time="a", kind="b"))
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "message"),
+    [
+        ("kind", "b", r"Got column 'kind', constant: always 'b' .*\. Leave it out\."),
+        ("number", range(100), r"Got column 'number', identifier: .*\. Leave it out\."),
+        ("when", pd.date_range("2026-01-01", periods=100), r"Got column 'when', time: .*, or name it in 'time'\."),
+    ],
+)
+def test_a_column_that_is_not_of_numbers_is_named(column, values, message):
+    rows = series(100, 1).drop(columns="time").assign(**{column: values})
+    with pytest.raises(DataError, match="Windows are of columns of numbers and booleans. " + message):
+        AnomalyDetector(window=3, autoencoder=LinearAutoencoder(1)).fit(rows)
+
+
+def test_numbers_of_all_kinds_are_a_series():
+    """Counts, skewed numbers and booleans are kinds of their own in a table, and numbers in windows."""
+    rng = np.random.default_rng(0)
+    rows = pd.DataFrame(
+        {"count": rng.poisson(2, 200), "skewed": np.exp(2 * rng.normal(size=200)), "on": rng.random(200) < 0.5}
+    )
+    detector = AnomalyDetector(window=2, autoencoder=LinearAutoencoder(2), random_state=0)
+    of_array = detector.fit(array := rows.to_numpy(np.float64)).score_samples(array)
+    assert detector.fit(rows).score_samples(rows).tolist() == of_array.tolist()

@@ -8,7 +8,10 @@ import narwhals as nw
 import numpy as np
 
 from eigencode.data.containers import NamedArray
-from eigencode.data.tables import as_frame
+from eigencode.data.tables import Schema, as_frame
+from eigencode.data.tables.labels import Boolean
+from eigencode.data.tables.numeric import Number
+from eigencode.data.tables.times import Clock
 from eigencode.errors import OWN_COLUMNS, DataError, did_you_mean
 
 LONGEST_STEP = 1.5
@@ -32,6 +35,18 @@ def without_time(X: Any, name: str | None) -> tuple[Any, np.ndarray | None]:
         raise DataError(f"Rows must be in the order of {name!r}", got="a later row before an earlier one")
     numbers = times.cast(nw.Datetime("us")) if times.dtype == nw.Date else times
     return frame.drop(name).to_native(), numbers.to_numpy()
+
+
+def require_numbers(schema: Schema) -> None:
+    """Raise `DataError` for the first column whose cells are neither numbers nor booleans, or that has no cells."""
+    for column in schema.columns:
+        if not (isinstance(column.kind, Number | Boolean) and column.is_numeric):
+            is_clock = isinstance(column.kind, Clock)
+            raise DataError(
+                "Windows are of columns of numbers and booleans",
+                got=f"column {column.name!r}, {column.description}",
+                hint="Leave it out" + (", or name it in 'time'" if is_clock else ""),
+            )
 
 
 def series_starts(n_rows: int, times: np.ndarray | None) -> np.ndarray:
@@ -74,8 +89,6 @@ def window_rows(starts: np.ndarray, width: int) -> np.ndarray:
 
 def as_windows(rows: NamedArray, starts: np.ndarray, width: int) -> NamedArray:
     """The window of each row as one row, the oldest cells first; names say by how many rows they are earlier."""
-    if rows.is_mixed:
-        raise DataError("Windows are of columns of numbers", got="labels, texts or times", hint="Leave them out")
     array = rows.array[window_rows(starts, width)]
     names = rows.names or [f"x{j}" for j in range(rows.n_columns)]
     lags = [f"[t-{lag}]" if lag else "[t]" for lag in range(width - 1, -1, -1)]

@@ -22,6 +22,7 @@ from eigencode.data.named_files import opened
 from eigencode.data.one_pass import OnePass
 from eigencode.data.rows_by_number import RowsByNumber
 from eigencode.data.tables import Schema, as_frame
+from eigencode.data.windows import require_numbers
 from eigencode.errors import DataError, OptionError, warn
 
 CENTER_ROWS = 4096
@@ -121,7 +122,11 @@ def _inferred(estimator: Any, frame: Any) -> Schema | None:
         return None
     check_shape(np.broadcast_to(np.False_, frame.shape), 2)
     names_of(list(frame.columns))
-    return Schema.infer(frame, model.columns, missing_values_of(model), plain=not model._has_auto_likelihood)
+    schema = Schema.infer(frame, model.columns, missing_values_of(model), plain=not model._has_auto_likelihood)
+    if getattr(estimator, "window", None) is None:
+        return schema
+    require_numbers(schema)
+    return None  # cells of windows are the numbers themselves, whatever their columns' kinds
 
 
 def _numbers(estimator: Any, X: Any, frame: Any, reset: bool) -> NamedArray:
