@@ -263,6 +263,19 @@ def test_a_detector_of_mixed_columns_answers_as_its_graph_does(autoencoder):
     assert (unusual["score_samples"][:2] < usual["score_samples"][200:202] - 1).all()
 
 
+def test_models_of_a_detector_may_know_fewer_labels_than_all_rows_have():
+    rows = table().slice(0, 160)
+    labels = pa.array([f"only {row}" if row % 8 == 7 else "usual" for row in range(160)])
+    rows = rows.append_column("labels", labels)
+    detector = AnomalyDetector(0.03, autoencoder=LinearAutoencoder(2), neighbors=False, random_state=0).fit(rows)
+    assert detector.folds_[0].autoencoder.columns_.n_cells < detector.columns_.n_cells
+    graph = graph_of(detector)
+    example = graph.example()
+    for name, answer in answered(graph, example).items():
+        np.testing.assert_allclose(answer, graph.expected(name, example), rtol=1e-6, atol=1e-9)
+    require_same_alarms(detector, rows, answered(graph, graph.columns.numbers(rows)))
+
+
 @pytest.mark.long
 def test_onnx_of_a_detector_of_mixed_columns_and_of_one_of_windows(tmp_path):
     rows = table().append_column("one", pa.array(["k"] * 400))

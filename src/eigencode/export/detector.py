@@ -51,8 +51,8 @@ class DetectorGraph(Graph):
 
     @property
     def model(self) -> Any:
-        """The autoencoder of the first member."""
-        return self.estimator._members[0].autoencoder
+        """The autoencoder of all rows, whose columns the graph has; models of some rows may know fewer labels."""
+        return self.estimator.autoencoder_
 
     def _autoencoders(self) -> Iterator[Any]:
         return (member.autoencoder for member in self.estimator._members)
@@ -86,12 +86,12 @@ class DetectorGraph(Graph):
     def example(self) -> np.ndarray:
         """Rows of all kinds, without gaps if the rows fitted had none, and one of the known rows."""
         rows = super().example()
-        if not self.scaler.has_gaps:
+        if not all(model.scaler_.has_gaps for model in self._autoencoders()):
             first = (~np.isnan(rows)).argmax(0)
             rows = np.where(np.isnan(rows), rows[first, np.arange(rows.shape[1])], rows)
-        known = self.estimator._members[0].unlikeness.known
-        if known is not None and self.columns is None:
-            rows[1] = self.scaler.inverse_transform(known.rows[:1])[0]
+        member = self.estimator._members[0]
+        if member.unlikeness.known is not None and self.columns is None:
+            rows[1] = member.autoencoder.scaler_.inverse_transform(member.unlikeness.known.rows[:1])[0]
         for number, (column, _) in enumerate(self.states.parts if self.states else ()):
             rows[:, number] = rows[:, number].clip(0, 1) if column.kind.kind == "share" else rows[:, number]
         rows = self._within_extents(rows) if self.states else rows
