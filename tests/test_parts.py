@@ -10,7 +10,7 @@ from conftest import Seen
 from sklearn.base import clone
 from torch import nn
 
-from eigencode import Composition, Objective
+from eigencode import Autoencoder, Composition, Objective
 from eigencode.batch import Batch
 from eigencode.errors import OptionError
 from eigencode.parts import (
@@ -19,6 +19,7 @@ from eigencode.parts import (
     Contractive,
     Custom,
     Delta,
+    GaussianCode,
     GaussianLikelihood,
     GaussianNoise,
     GaussianWeights,
@@ -29,6 +30,7 @@ from eigencode.parts import (
     Part,
     Penalty,
     Point,
+    Prior,
     SaltAndPepper,
 )
 from eigencode.parts.networks.base import GELU
@@ -100,6 +102,32 @@ def test_laplace_prior_is_scipys():
     expected = -scipy.stats.laplace(scale=1 / 2.5).logpdf(z).sum(1)
     found = -LaplacePrior(2.5).log_prob(torch.from_numpy(z)).numpy()
     np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
+def test_draws_from_a_laplace_prior_have_its_distribution():
+    draws = LaplacePrior(rate=3.0).sample(10_000, 2, generator()).flatten()
+    farthest = scipy.stats.kstest(draws.numpy(), scipy.stats.laplace(scale=1 / 3).cdf).statistic
+    assert farthest < math.sqrt(math.log(2e9) / 2 / len(draws))  # exceeded with probability 1e-9 (Massart, 1990)
+
+
+def test_a_variational_model_with_a_laplace_prior_draws_from_it():
+    X = np.random.default_rng(0).normal(size=(60, 3))
+    model = Autoencoder(1, code=GaussianCode(), prior=LaplacePrior(3.0), max_epochs=1, random_state=0).fit(X)
+    drawn = torch.cat(list(model._drawn_codes(20_000, seed=1))).flatten()
+    assert abs(float(drawn.abs().mean()) - 1 / 3) < 6 / 3 / math.sqrt(len(drawn))  # six standard errors
+    assert np.isfinite(model.sample(5, random_state=0)).all()
+
+
+def test_a_prior_that_cannot_draw_says_what_to_do():
+    class Cauchy(Prior):
+        def log_prob(self, z):
+            return -(1 + z.square()).log().sum(-1) - z.shape[-1] * math.log(math.pi)
+
+    X = np.random.default_rng(0).normal(size=(60, 3))
+    model = Autoencoder(1, code=GaussianCode(), prior=Cauchy(), max_epochs=1, random_state=0).fit(X)
+    with pytest.raises(OptionError, match="Cauchy has no method 'sample' to draw codes with. Write it, or call"):
+        model.sample(5)
+    assert np.isfinite(model.fit_density(X).sample(5, random_state=0)).all()
 
 
 def test_gaussian_noise_has_its_variance_and_no_mean():

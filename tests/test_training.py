@@ -11,9 +11,19 @@ import numpy as np
 import pytest
 import torch
 from conftest import evaluated, prepared, untimed
+from sklearn.base import clone
+from sklearn.datasets import load_wine
 from torch import nn
 
-from eigencode import Autoencoder, VariationalAutoencoder, fit_many, load
+from eigencode import (
+    Autoencoder,
+    AutoencoderClassifier,
+    LinearAutoencoder,
+    StackedAutoencoder,
+    VariationalAutoencoder,
+    fit_many,
+    load,
+)
 from eigencode.batch import Batch
 from eigencode.errors import OptionError
 from eigencode.fitting import data as fitted_data
@@ -608,6 +618,36 @@ def test_small_tables_without_noise_are_fitted_all_rows_at_once():
     assert optimizer(100, corruption=GaussianNoise(0.1)) == "adam"
     assert optimizer(100, precision="bfloat16") == "adam"
     assert optimizer(100, optimizer="adam") == "adam"
+    assert optimizer(100, batch_size=89) == "adam"  # of 90 training rows
+    assert optimizer(100, batch_size=90) == "lbfgs"
+    assert optimizer(1000, batch_size=900) == "adam"
+
+
+SMALL_BATCHES = [Autoencoder(2), StackedAutoencoder(2), LinearAutoencoder(2, solver="gradient")]
+
+
+@pytest.mark.parametrize("estimator", SMALL_BATCHES, ids=lambda estimator: type(estimator).__name__)
+def test_batches_are_for_adam(estimator):
+    with_batches = clone(estimator).set_params(batch_size=16, max_epochs=2, random_state=0).fit(load_wine().data)
+    assert with_batches.optimizer_ == "adam"
+    assert with_batches.best_objective_ < np.inf
+
+
+@pytest.mark.parametrize("estimator", [*SMALL_BATCHES, AutoencoderClassifier()], ids=lambda each: type(each).__name__)
+def test_batches_are_refused_by_an_optimiser_of_all_rows(estimator):
+    X, y = load_wine(return_X_y=True)
+    message = (
+        r"optimizer='lbfgs' takes all rows in each step. Got batch_size=16 for \d+ training rows. Leave batch_size"
+    )
+    with pytest.raises(OptionError, match=message):
+        clone(estimator).set_params(batch_size=16, optimizer="lbfgs").fit(X, y)
+
+
+def test_blocks_of_a_stream_are_whole_for_an_optimiser_of_all_rows():
+    X = load_wine().data
+    model = Autoencoder(2, optimizer="lbfgs", batch_size=100, random_state=0).partial_fit(X[:100])
+    with pytest.raises(OptionError, match="Got batch_size=100 for 178 training rows"):
+        model.partial_fit(X)
 
 
 @pytest.mark.parametrize(

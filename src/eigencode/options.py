@@ -189,7 +189,7 @@ class TrainingOptions:
     optimizer: Literal["auto", "adam", "lbfgs"] = option(
         "auto",
         "'adam': mini-batches; 'lbfgs': all rows at once, for small tables and exact optima; 'auto': by the number "
-        "of rows.",
+        "of rows, and Adam if `batch_size` is smaller than that.",
     )
     max_epochs: int | Literal["auto"] = option(
         "auto",

@@ -74,7 +74,7 @@ class LinearAutoencoder(BaseAutoencoder):
     solver: Literal["exact", "gradient"] = option(
         "exact",
         "'exact': the closed form, where there is one; 'gradient': L-BFGS from random weights, which finds the "
-        "same subspace.",
+        "same subspace; Adam if `batch_size` is given.",
     )
 
     def _training_options(self) -> AutoencoderOptions:
@@ -85,7 +85,7 @@ class LinearAutoencoder(BaseAutoencoder):
         if self.solver == "exact":
             self._require_no_training()
             return changed(self, init="linear", max_epochs=0)
-        optimizer = "lbfgs" if self.optimizer == "auto" else self.optimizer
+        optimizer = "lbfgs" if self.optimizer == self.batch_size == "auto" else self.optimizer
         return changed(self, init="random" if self.init == "auto" else self.init, optimizer=optimizer)
 
     def _own_start(self, model: Model, data: Data) -> Start | None:

@@ -154,9 +154,14 @@ def recipe_of(optimizer: str, drops: bool = False) -> Recipe:
     return replace(RECIPES[optimizer], **DROPPING) if drops and optimizer == "adam" else RECIPES[optimizer]
 
 
-def choose_optimizer(n_rows: int | None, is_noisy: bool) -> str:
-    """L-BFGS for small tables; its line search needs an objective without random noise or coarse rounding."""
-    return "lbfgs" if n_rows is not None and n_rows <= SMALL_TABLE and not is_noisy else "adam"
+def choose_optimizer(n_rows: int | None, is_noisy: bool, batch_size: int | str = "auto") -> str:
+    """L-BFGS for small tables, if each step has all rows; Adam for others.
+
+    The line search of L-BFGS needs the same objective in each step, without random noise or coarse rounding.
+    """
+    if n_rows is None or n_rows > SMALL_TABLE or is_noisy:
+        return "adam"
+    return "lbfgs" if given_or(batch_size, n_rows) >= n_rows else "adam"
 
 
 def power_of_two(wanted: float, low: int, high: int) -> int:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from eigencode.errors import known_length
+from eigencode.errors import OptionError, known_length
 from eigencode.parts.base import Sizes, Term
 from eigencode.parts.codes.base import Posterior
 
@@ -56,7 +56,10 @@ class Prior(Term):
 
     def sample(self, n_rows: int, n_components: int, generator: torch.Generator) -> Tensor:
         """Draw codes, shape (n_rows, n_components)."""
-        raise NotImplementedError(f"{type(self).__name__} has no method sample")
+        raise OptionError(
+            f"The prior {type(self).__name__} has no method 'sample' to draw codes with",
+            hint="Write it, or call fit_density(X) first",
+        )
 
 
 class LaplacePrior(Prior):
@@ -90,6 +93,11 @@ class LaplacePrior(Prior):
         half = self.rate / 2
         log_half = half.log() if isinstance(half, Tensor) else math.log(half)
         return z.shape[-1] * log_half - self.rate * z.abs().sum(-1)
+
+    def sample(self, n_rows: int, n_components: int, generator: torch.Generator) -> Tensor:
+        """Draw codes: differences of two exponential variables, shape (n_rows, n_components)."""
+        one, other = torch.empty(2, n_rows, n_components, device=generator.device).exponential_(generator=generator)
+        return (one - other) / self.rate
 
     def proximal(self, z: Tensor, step: Tensor | float) -> Tensor:
         """The soft threshold at step * rate: argmin over h of ``|h - z|^2 / 2 + step * rate * |h|_1``."""
