@@ -7,12 +7,20 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from sklearn.base import clone
 from sklearn.datasets import load_digits, load_wine
 
 import eigencode
-from eigencode import Autoencoder, Composition, ContractiveAutoencoder, DenoisingAutoencoder, LinearAutoencoder
+from eigencode import (
+    Autoencoder,
+    Composition,
+    ContractiveAutoencoder,
+    DenoisingAutoencoder,
+    LinearAutoencoder,
+    fit_many,
+)
 from eigencode.batch import Batch
-from eigencode.errors import OptionError, ResultWarning
+from eigencode.errors import NetworkError, OptionError, ResultWarning
 from eigencode.model.initialization import linear_problem
 from eigencode.model.jacobians import jacobian, squared_frobenius
 from eigencode.model.objective import Objective
@@ -526,3 +534,12 @@ def test_what_is_exact_is_declared_and_never_guessed_from_a_name(encoder, code):
     expected = torch.stack([jacobian.square().sum() for jacobian in each])
     assert expected.min() > 1e-6
     torch.testing.assert_close(squared_frobenius(model, x)[:20], expected)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "lbfgs"])
+def test_an_activation_without_second_derivatives_is_refused(rows, optimizer):
+    model = ContractiveAutoencoder(2, activation=torch.nn.Hardsigmoid(), optimizer=optimizer, max_epochs=1)
+    with pytest.raises(NetworkError, match="no gradient in torch. Got derivative for .*hardsigmoid.* try another act"):
+        model.fit(rows)
+    with pytest.raises(NetworkError, match="try another activation"):
+        fit_many([clone(model), clone(model)], rows)

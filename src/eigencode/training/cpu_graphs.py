@@ -201,7 +201,10 @@ class _Recording(Operators, WholeOperations):
     ) -> Any:
         """Run an operator, and keep it."""
         found = function(*args, **(kwargs or {}))
-        if self.is_complete and not self._is_paused:
+        if isinstance(found, Tensor) and found._is_zerotensor():  # a derivative that is zero has no memory
+            found = torch.zeros_like(found)
+            self.operations.append(Operation(torch.ops.aten.zero_.default, (found,), {}, ()))
+        elif self.is_complete and not self._is_paused:
             self._keep(function, args, kwargs or {}, found)
         return found
 

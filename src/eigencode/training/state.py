@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from eigencode.domains import Index, Interval, NotNegative, OneOf
-from eigencode.errors import DataError, OptionError
+from eigencode.errors import DataError, NetworkError, OptionError
 from eigencode.model.composition import Composition
 from eigencode.training.optimizers import OPTIMIZERS, Optimizer, copy_alike
 from eigencode.training.rng import attributes, generator, may_draw_globally
@@ -60,7 +60,16 @@ class FlatParameters:
 
     def differentiate(self, loss: Tensor) -> None:
         """Set the vector's gradient to that of a scalar by one copy; ``backward`` on zeros would take three passes."""
-        found = torch.autograd.grad(loss, self._parameters, materialize_grads=True)
+        try:
+            found = torch.autograd.grad(loss, self._parameters, materialize_grads=True)
+        except RuntimeError as error:
+            if not str(error).endswith("is not implemented"):
+                raise
+            raise NetworkError(
+                "The objective has no gradient in torch",
+                got=f"{error}",
+                hint="A penalty on derivatives needs second ones: try another activation, such as 'gelu'",
+            ) from error
         torch.cat([gradient.reshape(-1) for gradient in found], out=self.gradient)
 
     def release(self) -> None:
