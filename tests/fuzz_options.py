@@ -1,6 +1,6 @@
 """Options drawn at random: a fit of any rows with any allowed options gives finite answers, or an error of ours.
 
-    python tests/fuzz_options.py 3000 [--first 0]
+    python tests/fuzz_options.py 3000 [--first 0] [--only exported]
 
 Options are drawn from their own declarations, so that a new one is tried too. Checked besides: the same seed gives the
 same bits, a loaded model and a clone answer as the model does, one row by itself as among others, and the objective on
@@ -292,14 +292,51 @@ def searched(kind: type, rows: Any, options: dict[str, Any], rng: np.random.Gene
     yield "transform", finite(model, "transform", rows[:40])
 
 
-JOURNEYS = (plain, plain, plain, plain, streamed, predicted, detected, searched)
+def conditional(kind: type, rows: Any, options: dict[str, Any], rng: np.random.Generator) -> Checks:
+    """Those of draws given some cells, of derivatives, and of the other answers."""
+    model, few = kind(**options).fit(rows), rows[:5]
+    hidden = pd.DataFrame(few).mask(rng.random(few.shape) < 0.4)
+    given = hidden if isinstance(rows, pd.DataFrame) else hidden.to_numpy(float)
+
+    def drawn() -> None:
+        found = pd.DataFrame(model.sample(5, given=given, random_state=1))
+        assert not found.isna().to_numpy().any(), "a drawn cell is missing"
+        known = hidden.notna().to_numpy()
+        same = [one == other for one, other in zip(found.to_numpy()[known], hidden.to_numpy()[known], strict=True)]
+        assert np.all(same), "a given cell was changed"
+
+    yield "sample given cells", drawn
+    yield "impute", lambda: model.impute(given)
+    yield "jacobian", finite(model, "jacobian_spectrum", few)
+    yield "scores of left-out cells", finite(model, "leave_one_out_score", few)
+    yield "fit_density", lambda: model.fit_density(rows).sample(3, random_state=0)
+
+
+def reported(kind: type, rows: Any, options: dict[str, Any], rng: np.random.Generator) -> Checks:
+    """Those of a page."""
+    model = kind(**options).fit(rows)
+    with tempfile.TemporaryDirectory() as folder:
+        yield "report", lambda: model.report(rows, Path(folder) / "page.html")
+
+
+def exported(kind: type, rows: Any, options: dict[str, Any], rng: np.random.Generator) -> Checks:
+    """Those of a graph, whose answers are compared with the model's before it is written."""
+    model = kind(**options).fit(rows)
+    with tempfile.TemporaryDirectory() as folder:
+        yield "export", lambda: model.export(Path(folder) / "model.onnx")
+
+
+JOURNEYS = (plain, plain, plain, plain, streamed, predicted, detected, searched, conditional)
 """What is done with rows and options; the first one most often."""
 
+OTHERS = {journey.__name__: journey for journey in (*JOURNEYS, reported, exported)}
+"""All of them by their names, with those that take several seconds each."""
 
-def case(number: int) -> tuple[str, list[str]]:
+
+def case(number: int, only: str | None = None) -> tuple[str, list[str]]:
     """The call of one case, and what is wrong with its answers."""
     rng = np.random.default_rng(number)
-    journey = JOURNEYS[rng.integers(len(JOURNEYS))]
+    journey = JOURNEYS[rng.integers(len(JOURNEYS))] if only is None else OTHERS[only]
     kind = KINDS[rng.integers(len(KINDS))]
     rows_name, rows = drawn_rows(rng)
     options = drawn_options(kind, rng)
@@ -326,7 +363,7 @@ def too_long(*_: object) -> None:
     raise TimeoutError(f"longer than {LIMIT} s")
 
 
-def run(n_cases: int, first: int = 0) -> Counter[str]:
+def run(n_cases: int, first: int = 0, only: str | None = None) -> Counter[str]:
     """Try so many cases; print those that fail, and return how many ended how."""
     found: Counter[str] = Counter()
     signal.signal(signal.SIGALRM, too_long)
@@ -337,7 +374,7 @@ def run(n_cases: int, first: int = 0) -> Counter[str]:
             warnings.simplefilter("error")
             warnings.simplefilter("ignore", UserWarning)
             warnings.simplefilter("ignore", FitFailedWarning)
-            call, problems = case(number)
+            call, problems = case(number, only)
         signal.alarm(0)
         wrong = [problem for problem in problems if not problem.startswith("refused")]
         found["wrong" if wrong else "refused" if problems else "answered"] += 1
@@ -354,9 +391,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("n_cases", type=int)
     parser.add_argument("--first", type=int, default=0)
+    parser.add_argument("--only", choices=OTHERS)
     chosen = parser.parse_args()
     torch.set_num_threads(1)
-    found = run(chosen.n_cases, chosen.first)
+    found = run(chosen.n_cases, chosen.first, chosen.only)
     print(dict(found))
     raise SystemExit(found["wrong"] > 0)
 
