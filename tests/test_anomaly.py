@@ -33,6 +33,7 @@ from eigencode.cli import main
 from eigencode.data import named_files
 from eigencode.data.containers import NamedArray
 from eigencode.detection import index
+from eigencode.detection.baselines import baseline_scores, with_faults
 from eigencode.detection.calibration import Calibration
 from eigencode.detection.extent import beyond
 from eigencode.detection.index import NearestIndex
@@ -567,6 +568,29 @@ def test_compare_gives_the_areas_of_simple_methods(X, fitted):
     }
     with pytest.raises(DataError, match="y must be 1"):
         fitted.compare(rows, np.zeros(150))
+
+
+def test_the_mahalanobis_distance_is_that_of_the_inverse_covariance():
+    rng = np.random.default_rng(0)
+    train, rows = rng.normal(3, 2, size=(100, 5)).astype(np.float32), rng.normal(size=(20, 5))
+    found = baseline_scores(train, rows, seed=0)["the Mahalanobis distance"]
+    away = rows - train.mean(0)
+    inverse = np.linalg.inv(np.cov(train.T.astype(float), bias=True))
+    np.testing.assert_allclose(found, np.einsum("ij,jk,ik->i", away, inverse, away), rtol=1e-4)
+
+
+@pytest.mark.parametrize("n_different", [1, 2, 3, 5])
+@pytest.mark.parametrize("seed", range(5))
+def test_copies_of_few_rows_have_scores_by_all_simple_methods(n_different, seed):
+    rng = np.random.default_rng(seed)
+    train = rng.normal(size=(n_different, 6))[rng.integers(n_different, size=300)]
+    train -= train.mean(0)
+    faulty = with_faults(train, [slice(i, i + 1) for i in range(6)], rng)
+    for name, scores in baseline_scores(train, faulty, seed).items():
+        assert np.isfinite(scores).all(), name
+    new = rng.normal(size=(20, 6))
+    distances = baseline_scores(train, np.concatenate([train, new]), seed)["the Mahalanobis distance"]
+    assert distances[300:].min() > distances[:300].max()
 
 
 @pytest.mark.parametrize("level", [0, 1, -0.5, "auto"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from sklearn.covariance import EmpiricalCovariance
 from sklearn.decomposition import PCA
 from sklearn.ensemble import IsolationForest
 from sklearn.metrics import roc_auc_score
@@ -33,10 +32,23 @@ def baseline_scores(train: np.ndarray, rows: np.ndarray, seed: int) -> dict[str,
     return {
         "PCA": np.square(residuals).sum(1),
         "the norm": np.linalg.norm(moved, axis=1),
-        "the Mahalanobis distance": EmpiricalCovariance().fit(train).mahalanobis(rows),
+        "the Mahalanobis distance": _mahalanobis(centered, moved),
         "the nearest row": NearestNeighbors(n_neighbors=1).fit(train).kneighbors(rows)[0][:, 0],
         "IsolationForest": -IsolationForest(random_state=seed % 2**32).fit(train).score_samples(rows),
     }
+
+
+def _mahalanobis(train: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """The squared Mahalanobis distances of rows from the mean of others, all less that mean.
+
+    Directions in which the others do not vary have the smallest variance that rounding leaves: rows that differ there
+    are far. A pseudo-inverse would have infinite or negative variances there, and distances that are not numbers.
+    """
+    train = train.astype(np.float64)
+    values, vectors = np.linalg.eigh(train.T @ train / len(train))
+    smallest = len(values) * np.finfo(values.dtype).eps * values[-1]
+    found: np.ndarray = np.square(rows @ vectors) @ (1 / values.clip(min=smallest if smallest > 0 else 1.0))
+    return found
 
 
 def areas(scores: dict[str, np.ndarray], are_odd: np.ndarray) -> dict[str, float]:
