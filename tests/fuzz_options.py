@@ -113,7 +113,7 @@ def drawn_options(kind: type, rng: np.random.Generator, without: set[str] = froz
 
 def drawn_rows(rng: np.random.Generator) -> tuple[str, Any]:
     """A name and rows of some kind."""
-    n, d = int(rng.choice([2, 3, 5, 12, 60, 200, 700])), int(rng.choice([1, 2, 3, 6, 20]))
+    n, d = int(rng.choice([2, 3, 5, 12, 60, 200, 700])), int(rng.choice([1, 2, 3, 6, 20, 40]))
     codes = rng.normal(size=(n, 2))
     smooth = np.tanh(codes @ rng.normal(size=(2, d))) + 0.1 * rng.normal(size=(n, d))
     made = {
@@ -133,7 +133,13 @@ def drawn_rows(rng: np.random.Generator) -> tuple[str, Any]:
         "one outlier": lambda: np.where(np.arange(n * d).reshape(n, d) == n * d // 2, 1e9, smooth),
         "copies": lambda: smooth[rng.integers(min(n, 3), size=n)],
         "duplicate columns": lambda: smooth[:, rng.integers(min(d, 2), size=d)],
+        "discrete": lambda: rng.integers(0, 3, size=(n, d)),
+        "large whole numbers": lambda: rng.integers(-(2**62), 2**62, size=(n, d)),
+        "small differences": lambda: 1 + 1e-9 * smooth,
+        "one row repeated": lambda: np.repeat(smooth[:1], n, axis=0) + (np.arange(n) == 0)[:, None],
+        "Fortran order": lambda: np.asfortranarray(smooth),
         "frame": lambda: frame_of(smooth, rng),
+        "frame of objects": lambda: frame_of(smooth, rng).astype(object),
     }
     name = str(rng.choice(list(made)))
     return f"{name} {n} x {d}", made[name]()
@@ -292,6 +298,25 @@ def searched(kind: type, rows: Any, options: dict[str, Any], rng: np.random.Gene
     yield "transform", finite(model, "transform", rows[:40])
 
 
+def weighted(kind: type, rows: Any, options: dict[str, Any], rng: np.random.Generator) -> Checks:
+    """Those of a fit with weights, some of them 0, some large."""
+    weights = rng.exponential(size=len(rows)) * (rng.random(len(rows)) < 0.8) * 10.0 ** rng.integers(-3, 3)
+    model = kind(**options).fit(rows, sample_weight=weights)
+    for name in ("transform", "reconstruct", "score_samples"):
+        yield name, finite(model, name, rows[:40])
+    yield "sample", lambda: model.sample(3, random_state=0)
+    yield "load", loaded(model, ("transform", "score_samples"), rows[:40])
+
+
+def windowed(kind: type, rows: Any, options: dict[str, Any], rng: np.random.Generator) -> Checks:
+    """Those of a detector of windows of a series."""
+    window = int(rng.choice([1, 2, 5]))
+    model = ec.AnomalyDetector(0.1, autoencoder=kind(**options), window=window, random_state=0).fit(rows)
+    yield "predict", finite(model, "predict", rows)
+    yield "explain", lambda: model.explain(rows)
+    yield "load", loaded(model, ("score_samples", "predict"), rows)
+
+
 def conditional(kind: type, rows: Any, options: dict[str, Any], rng: np.random.Generator) -> Checks:
     """Those of draws given some cells, of derivatives, and of the other answers."""
     model, few = kind(**options).fit(rows), rows[:5]
@@ -326,7 +351,7 @@ def exported(kind: type, rows: Any, options: dict[str, Any], rng: np.random.Gene
         yield "export", lambda: model.export(Path(folder) / "model.onnx")
 
 
-JOURNEYS = (plain, plain, plain, plain, streamed, predicted, detected, searched, conditional)
+JOURNEYS = (plain, plain, plain, streamed, predicted, detected, detected, searched, conditional, weighted, windowed)
 """What is done with rows and options; the first one most often."""
 
 OTHERS = {journey.__name__: journey for journey in (*JOURNEYS, reported, exported)}

@@ -88,8 +88,9 @@ def test_arguments_that_cannot_be_used_are_refused(cancer, options, message):
         Autoencoder(**{"n_components": 2, "hidden": (4,), "max_epochs": 1, **options}).fit(cancer)
 
 
-def test_values_beyond_the_weights_precision_are_refused(cancer):
-    rows = np.random.default_rng(0).normal(size=(20, 3)) * 1e100
+@pytest.mark.parametrize("size", [1e17, 1e22, 1e100])
+def test_values_whose_squares_are_beyond_the_precision_are_refused(size):
+    rows = np.random.default_rng(0).uniform(0.5, 1, size=(20, 3)) * size
     with pytest.raises(DataError, match="too large for float32 beside the scale of their columns.*scale='standard'"):
         Autoencoder(2, scale="none").fit(rows)
     assert np.isfinite(Autoencoder(2, max_epochs=1, random_state=0).fit(rows).reconstruct(rows)).all()

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from math import ceil
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from eigencode.data.read_ahead import read_ahead
 from eigencode.data.rows import NumberedRows
 from eigencode.data.rows_by_number import RowsByNumber
 from eigencode.data.scaling import Scaler
-from eigencode.data.sources import BLOCK_CELLS, chunk_rows, numbers_without
+from eigencode.data.sources import BLOCK_CELLS, CHUNK_CELLS, chunk_rows, numbers_without
 from eigencode.errors import DataError
 from eigencode.lazy import torch
 
@@ -149,7 +149,7 @@ class MappedRows(NumberedRows):
     def sample(self, n_rows: int) -> Batch:
         """About ``n_rows`` rows at equal distances, fewer if they are so wide that they would take much memory."""
         n_rows = min(n_rows, 2 * self._n_representative)
-        return self._gathered(self._usable(torch.arange(0, self.n_usable, max(ceil(self.n_usable / n_rows), 1))))
+        return self._gathered(self._usable(torch.arange(0, self.n_usable, max(math.ceil(self.n_usable / n_rows), 1))))
 
     @property
     def _n_representative(self) -> int:
@@ -221,9 +221,10 @@ class JoinedArrays:
 
 
 def require_finite(x: Tensor) -> None:
-    """Raise `DataError` if scaled cells are too large for their type."""
+    """Raise `DataError` if scaled cells are so large that sums of squares of a chunk's would overflow in their type."""
+    largest = math.sqrt(torch.finfo(x.dtype).max / CHUNK_CELLS)
     # The smallest and the largest are NaN if any cell is.
-    if len(x) and not torch.stack(x.aminmax()).isfinite().all():
+    if len(x) and not (torch.stack(x.aminmax()).abs() <= largest).all():
         raise DataError(
             f"Some values are too large for {str(x.dtype).removeprefix('torch.')} beside the scale of their columns",
             hint="Use scale='standard' or precision='float64', or divide those columns by a constant first",
