@@ -300,7 +300,8 @@ class AutoencoderSearch(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
         """The row of the candidate that the rule chooses."""
         means = results["mean_test_score"]
         if np.isnan(means).all():
-            raise DataError("No candidate could be scored on all folds", got="NaN for each")
+            advice = "Give more rows, or fewer folds"
+            raise DataError("No candidate could be scored on all folds", got="NaN for each", hint=advice)
         best = int(np.nanargmax(means))
         if self.rule == "best":
             return best

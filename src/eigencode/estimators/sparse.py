@@ -116,6 +116,10 @@ class SparseAutoencoder(BaseAutoencoder):
             raise OptionError(
                 "The 'penalties' parameter must be a sequence of parts", got=f"{self.penalties!r} instead"
             )
+        if self.ordered:
+            raise OptionError(
+                "The code of a SparseAutoencoder is fixed", got="ordered=True", hint="Use Autoencoder for ordered codes"
+            )
         if self.code == "optimal" and any(own.values()):
             raise OptionError("The optimal code has no encoder, and a dictionary of its own", got=f"{own}")
         if (self.sparsity, self.code) not in KINDS:
