@@ -283,3 +283,16 @@ def test_one_row_given_as_a_mapping_is_told_how_to_be_a_frame():
         model.transform(frame.iloc[0])
     two_lines = Autoencoder(1, max_epochs=0).fit(frame.rename(columns={"x": "x\n(cm)"}))
     assert str(two_lines.columns_).splitlines()[0].startswith(r"'x\n(cm)'  real")
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_draws_of_large_numbers_have_the_spread_of_those_fitted(seed):
+    """A frame's numbers far from zero, as times in seconds since 1970, keep differences that float32 does not have."""
+    frame = pd.DataFrame(np.random.default_rng(seed).normal(size=(400, 3)), columns=list("abc"))
+    times = pd.to_datetime(1e9 + 10 * frame["b"], unit="s").astype("datetime64[ms]")
+    frame = frame.assign(a=frame["a"] + 1e9, b=times)
+    drawn = Autoencoder(2, max_epochs=3, random_state=0).fit(frame).sample(400, random_state=0)
+    for name in "ab":
+        fitted, own = (table[name].astype("int64" if name == "b" else "float64") for table in (frame, drawn))
+        assert own.nunique() > 300
+        assert 0.75 < own.std() / fitted.std() < 1.3  # both deviations vary by 1 / sqrt(800)
