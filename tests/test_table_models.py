@@ -124,6 +124,17 @@ def test_score_samples_is_in_the_data_s_units():
     assert abs(trapezoid(density, grid) - 1) < 0.02
 
 
+def test_codes_in_float32_give_the_same_times_and_large_numbers():
+    near = np.random.default_rng(0).normal(size=(200, 2))
+    times = pd.to_datetime(1e9 + 10 * near[:, 0], unit="s").astype("datetime64[ms]")
+    rows = pd.DataFrame({"time": times, "large": 1e9 + near[:, 1], "near": near[:, 0]})
+    model = Autoencoder(2, **OPTIONS).fit(rows)
+    codes = model.transform(rows)
+    exact, rounded = (model.inverse_transform(codes.astype(type_)) for type_ in ("float64", "float32"))
+    assert (exact["time"] - rounded["time"]).abs().max() <= pd.Timedelta("5ms")
+    assert (exact["large"] - rounded["large"]).abs().max() < 1e-5
+
+
 def test_a_model_file_keeps_the_columns(frame, tmp_path):
     model = Autoencoder(2, columns={"rooms": "category"}, **OPTIONS).fit(frame)
     model.save(tmp_path / "m.safetensors")

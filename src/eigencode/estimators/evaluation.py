@@ -203,8 +203,13 @@ class Evaluation(Saved):
         return np.array([cell.in_data_units for cell in cells])
 
     def _in_data_units(self, means: Tensor) -> np.ndarray:
-        """A mean or a draw of p(x|z) as rows in the data's units; no rounding takes a count or a share out of range."""
+        """A mean or a draw of p(x|z) as rows in the data's units; no rounding takes a count or a share out of range.
+
+        Those of a frame are float64, whatever the model's precision: differences of large numbers, as of times in
+        seconds since 1970, are too small for float32, and each column has its own type in the end.
+        """
         rows, own = means.cpu().numpy(), self._has_own_units
+        rows = rows if self.columns_ is None else rows.astype(np.float64)
         if not own.all():
             restored = self.scaler_.inverse_transform(rows, rows.dtype)
             return np.where(own, rows, restored) if own.any() else restored

@@ -162,8 +162,7 @@ class Generation(Imputation):
 
     def _cells_of(self, rows: Batch) -> np.ndarray:
         """Scaled rows in the data's units, NaN where a cell is missing."""
-        # In float64: float32 has no place for the differences of large numbers, as of times in seconds since 1970.
-        cells = self._in_data_units(self.composition_.likelihood.target(*rows.cells).double())
+        cells = self._in_data_units(self.composition_.likelihood.target(*rows.cells))
         return cells if rows.observed is None else np.where(rows.observed.cpu().numpy(), cells, np.nan)
 
     def _learn_noise(self, blocks: Iterable[Batch]) -> None:
