@@ -361,6 +361,20 @@ def test_draws_have_the_conditional_distribution():
     assert all((table[known] == G[known]).all() for table in model.impute(G, n_draws=2, random_state=0))
 
 
+@pytest.mark.parametrize("kind", [LinearAutoencoder(2), Autoencoder(2, max_epochs=3, random_state=0)])
+@pytest.mark.filterwarnings("ignore:X has gaps")
+def test_draws_of_a_model_of_rows_without_gaps_have_the_conditional_distribution(kind):
+    """x0 given x2 = x0 + e, both standard normal: mean x2 / 2, variance 1 / 2."""
+    X = np.random.default_rng(0).normal(size=(600, 3))
+    X[:, 2] += X[:, 0]
+    G = X.copy()
+    G[:, 0] = np.nan
+    draws = np.stack(kind.fit(X).impute(G, n_draws=50, random_state=0))[:, :, 0]
+    slope = np.polyfit(X[:, 2], draws.mean(0), 1)[0]
+    assert abs(slope - 0.5) < 0.1  # the deviation of a slope of 600 rows is .02; the model's own is little more
+    assert abs(draws.std(0).mean() - 0.5**0.5) < 0.15
+
+
 def test_variational_draws_have_the_conditional_distribution():
     """At its start the model is factor analysis, of which rows are normal."""
     X = rows(200, 4)

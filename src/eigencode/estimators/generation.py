@@ -12,7 +12,7 @@ from __future__ import annotations
 import copy
 import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Self
 
@@ -324,6 +324,16 @@ class Generation(Imputation):
         blocks = checked(map(self._in_data_units, drawn), FAR_CELL)
         moved = blocks if marginals is None else (marginals.moved(block, rng) for block in blocks)
         return self._filled(rows, (block[None] for block in moved), mean)[0]
+
+    def _drawn_by(self, seed: int) -> Callable[[Composition, Batch, Batch, int, torch.Generator], Tensor]:
+        """Draws by the normal density of rows with gaps; where none had any, by that from which rows are drawn."""
+        return super()._drawn_by(seed) if self._knows_gaps else self._drawn_given(seed)
+
+    def _drawn_given(self, seed: int) -> Callable[[Composition, Batch, Batch, int, torch.Generator], Tensor]:
+        """Draws by the density from which ``sample`` draws rows, and not by one normal density."""
+        self._find_density()
+        sampler = self._conditional_sampler(seed)
+        return lambda _, rows, seen, n_draws, source: sampler.draws(rows, n_draws, source)
 
     def _conditional_sampler(self, seed: int) -> ConditionalSampler:
         """What draws cells given others, by the density from which rows are drawn."""

@@ -207,6 +207,11 @@ class Imputation(Inference):
             return completed
         return completed + (torch.from_numpy(self._gains[:2]).to(completed)[:, None] * learned).sum(0)
 
+    @property
+    def _knows_gaps(self) -> bool:
+        """Whether there is a normal density of the rows, as where some of those fitted had gaps."""
+        return _completing_of(self.composition_) is not None
+
     def _drawn_by(self, seed: int) -> Callable[[Composition, Batch, Batch, int, torch.Generator], Tensor]:
         """The function that draws all cells of scaled rows given the known ones, shape (m, n, d)."""
         return self._normal_draws

@@ -250,10 +250,7 @@ class VariationalAutoencoder(BaseAutoencoder):
         return _bound(composition, _drawn(composition, rows, seen, noise))[0]
 
     def _drawn_by(self, seed: int) -> Callable[[Composition, Batch, Batch, int, torch.Generator], Tensor]:
-        """Draws by the density from which ``sample`` draws rows, and not by one normal density (Imputation)."""
-        self._find_density()
-        sampler = self._conditional_sampler(seed)
-        return lambda _, rows, seen, n_draws, source: sampler.draws(rows, n_draws, source)
+        return self._drawn_given(seed)
 
     def _over_draws(
         self,
