@@ -209,7 +209,7 @@ class Evaluation(Saved):
         seconds since 1970, are too small for float32, and each column has its own type in the end.
         """
         rows, own = means.cpu().numpy(), self._has_own_units
-        rows = rows if self.columns_ is None else rows.astype(np.float64)
+        rows = rows if self.columns_ is None else rows.astype(np.float64, copy=False)
         if not own.all():
             restored = self.scaler_.inverse_transform(rows, rows.dtype)
             return np.where(own, rows, restored) if own.any() else restored
