@@ -167,7 +167,7 @@ class Tied(Network):
         """Keep a reference to the encoder, without registering its weights."""
         encoder = innermost(encoder)
         if not isinstance(_nonlinear(encoder), MLP):
-            raise OptionError("Tied weights need an encoder made of layers", got=f"{encoder!r}")
+            raise OptionError("Tied weights need an encoder made of layers", got=f"{encoder!r}", hint="Use tied=False")
         if isinstance(encoder, LinearPath) and not encoder.gated:
             raise OptionError(
                 "A linear path with tied weights must be gated", got=f"{encoder!r}", hint="Use gated=True"
@@ -177,7 +177,11 @@ class Tied(Network):
     def setup(self, n_inputs: int, n_outputs: int, generator: torch.Generator) -> None:
         """Make the biases."""
         if self._layers[-1].out_features != n_inputs:
-            raise OptionError("Tied weights need a code of one number per component", got="a wider encoder output")
+            raise OptionError(
+                "Tied weights need a code of one number per component",
+                got="a wider encoder output",
+                hint="Use tied=False",
+            )
         if self._layers[0].in_features != n_outputs:
             raise OptionError(
                 "Tied weights give one output a column, and the likelihood needs another number of outputs",
