@@ -358,8 +358,23 @@ OTHERS = {journey.__name__: journey for journey in (*JOURNEYS, reported, exporte
 """All of them by their names, with those that take several seconds each."""
 
 
-def case(number: int, only: str | None = None) -> tuple[str, list[str]]:
-    """The call of one case, and what is wrong with its answers."""
+ANSWERED = {"transform", "reconstruct", "reconstruction_error", "predict", "load", "a clone", "a row alone"}
+"""What a model that was fitted never refuses, for rows that it was fitted to."""
+
+
+def faults(number: int, only: str | None = None) -> tuple[str, list[str], list[str]]:
+    """The call of one case, what is wrong with its answers, and what was refused."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for category in (UserWarning, FitFailedWarning):
+            warnings.simplefilter("ignore", category)
+        call, problems = case(number, only)
+    refused = [problem for problem in problems if problem.startswith("refused")]
+    return call, [problem for problem in problems if problem not in refused], refused
+
+
+def case(number: int, only: str | None) -> tuple[str, list[str]]:
+    """The call of one case, and what is wrong with its answers or refused."""
     rng = np.random.default_rng(number)
     journey = JOURNEYS[rng.integers(len(JOURNEYS))] if only is None else OTHERS[only]
     kind = KINDS[rng.integers(len(KINDS))]
@@ -377,7 +392,7 @@ def case(number: int, only: str | None = None) -> tuple[str, list[str]]:
         except StopIteration:
             return call, problems
         except EigencodeError as error:
-            problems.append(f"refused in {doing}: {error}")
+            problems.append(f"{'wrongly ' if doing in ANSWERED else ''}refused in {doing}: {error}")
         except Exception:
             problems.append(f"{doing}: {traceback.format_exc(limit=-4)}")
         if problems and check is None:
@@ -395,16 +410,11 @@ def run(n_cases: int, first: int = 0, only: str | None = None) -> Counter[str]:
     for number in range(first, first + n_cases):
         began = time.perf_counter()
         signal.alarm(LIMIT)
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            warnings.simplefilter("ignore", UserWarning)
-            warnings.simplefilter("ignore", FitFailedWarning)
-            call, problems = case(number, only)
+        call, wrong, refused = faults(number, only)
         signal.alarm(0)
-        wrong = [problem for problem in problems if not problem.startswith("refused")]
-        found["wrong" if wrong else "refused" if problems else "answered"] += 1
+        found["wrong" if wrong else "refused" if refused else "answered"] += 1
         seconds = time.perf_counter() - began
-        for problem in problems:
+        for problem in (*wrong, *refused):
             print(f"{'WRONG' if problem in wrong else 'refused'} {call} [{seconds:.1f} s]\n    {problem}", flush=True)
         if seconds > 20:
             print(f"SLOW {call} [{seconds:.1f} s]", flush=True)
