@@ -153,6 +153,7 @@ def test_few_items_are_made_before_they_are_used():
         assert len(made) <= number + 4  # one for each thread, one that waits, and this one
 
 
+@pytest.mark.versions
 def test_an_error_in_a_thread_is_the_caller_s_and_so_are_numpy_s_settings():
     with pytest.raises(ZeroDivisionError):
         list(in_threads(lambda number: 1 // number, [1, 0, 1]))
@@ -161,6 +162,23 @@ def test_an_error_in_a_thread_is_the_caller_s_and_so_are_numpy_s_settings():
         list(in_threads(lambda array: 1 / array, zeros))
     with np.errstate(divide="ignore"):
         assert all(np.isinf(array).all() for array in in_threads(lambda array: 1 / array, zeros))
+
+
+@pytest.mark.parametrize("call", ["in_threads(abs, [1, 2, 3])", "read_ahead(iter([1, 2, 3]))"])
+def test_a_thread_goes_on_after_the_main_one_has_ended(call):
+    """Pools of threads take no work then."""
+    program = (
+        "import threading; from concurrent.futures import ThreadPoolExecutor\n"
+        "from eigencode.data.read_ahead import read_ahead; from eigencode.threads import in_threads; import torch\n"
+        "def work():\n"
+        "    with ThreadPoolExecutor(1) as pool:\n"
+        "        try:\n"
+        "            while True: pool.submit(int).result()\n"
+        "        except RuntimeError: pass\n"
+        f"    print(list({call}))\n"
+        "torch.set_num_threads(2); threading.Thread(target=work).start()"
+    )
+    assert answer_of(program)[0] == "[1, 2, 3]"
 
 
 def rows_of_many_sizes():

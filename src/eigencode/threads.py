@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
-from contextvars import copy_context
-from functools import cache
-from itertools import islice
-from typing import TypeVar
+from functools import cache, partial
+from itertools import chain, islice
+from typing import Any, TypeVar
 
+import numpy as np
 from threadpoolctl import ThreadpoolController
 
 from eigencode.lazy import torch
@@ -62,17 +62,34 @@ def in_threads(function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
     n_threads, rest = min(torch.get_num_threads(), MOST_THREADS), iter(items)
     first = list(islice(rest, 2))
     if n_threads == 1 or len(first) < 2:
-        yield from map(function, first)
-        yield from map(function, rest)
+        yield from map(function, chain(first, rest))
         return
-    coming: deque[Future[R]] = deque()
-    with ThreadPoolExecutor(n_threads) as threads:
-        for item in (item for some in (first, rest) for item in some):
-            coming.append(threads.submit(copy_context().run, function, item))
+    settings: dict[str, Any] = {"call": np.geterrcall(), **np.geterr()}
+
+    def compute(item: T) -> R:
+        with np.errstate(**settings):  # a thread's own begin with NumPy's defaults
+            return function(item)
+
+    coming: deque[Callable[[], R]] = deque()
+    with ThreadPoolExecutor(n_threads) as pool:
+        for item in chain(first, rest):
+            coming.append(submitted(pool, compute, item))
             if len(coming) > n_threads:
-                yield coming.popleft().result()
+                yield coming.popleft()()
         while coming:
-            yield coming.popleft().result()
+            yield coming.popleft()()
+
+
+def submitted(pool: Executor, function: Callable[..., R], *arguments: Any) -> Callable[[], R]:
+    """A call by a thread of a pool, as a function that waits for its result.
+
+    When the main thread has ended, Python still waits for others, but pools take no more work: then it is the call
+    itself.
+    """
+    try:
+        return pool.submit(function, *arguments).result
+    except RuntimeError:
+        return partial(function, *arguments)
 
 
 @cache

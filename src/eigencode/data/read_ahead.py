@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
+from eigencode.threads import submitted
+
 T = TypeVar("T")
 
 END: Any = object()
@@ -23,8 +25,8 @@ def read_ahead(items: Iterator[T]) -> Iterator[T]:
     >>> list(read_ahead(iter([1, 2, 3])))
     [1, 2, 3]
     """
-    with ThreadPoolExecutor(1) as thread:
-        coming = thread.submit(next, items, END)
-        while (item := coming.result()) is not END:
-            coming = thread.submit(next, items, END)
+    with ThreadPoolExecutor(1) as pool:
+        coming = submitted(pool, next, items, END)
+        while (item := coming()) is not END:
+            coming = submitted(pool, next, items, END)
             yield item
