@@ -539,7 +539,7 @@ def test_what_is_exact_is_declared_and_never_guessed_from_a_name(encoder, code):
 @pytest.mark.parametrize("optimizer", ["adam", "lbfgs"])
 def test_an_activation_without_second_derivatives_is_refused(rows, optimizer):
     model = ContractiveAutoencoder(2, activation=torch.nn.Hardsigmoid(), optimizer=optimizer, max_epochs=1)
-    with pytest.raises(NetworkError, match="no gradient in torch. Got derivative for .*hardsigmoid.* try another act"):
+    with pytest.raises(NetworkError, match="no gradient in torch. Got derivative for .*hardsigmoid.* Try another act"):
         model.fit(rows)
-    with pytest.raises(NetworkError, match="try another activation"):
+    with pytest.raises(NetworkError, match="Try another activation"):
         fit_many([clone(model), clone(model)], rows)

@@ -25,7 +25,7 @@ from eigencode import (
     load,
 )
 from eigencode.batch import Batch
-from eigencode.errors import OptionError
+from eigencode.errors import NetworkError, OptionError
 from eigencode.fitting import data as fitted_data
 from eigencode.fitting import start
 from eigencode.fitting.step_size import RECIPES
@@ -621,6 +621,18 @@ def test_small_tables_without_noise_are_fitted_all_rows_at_once():
     assert optimizer(100, batch_size=89) == "adam"  # of 90 training rows
     assert optimizer(100, batch_size=90) == "lbfgs"
     assert optimizer(1000, batch_size=900) == "adam"
+
+
+class WithoutDerivative(nn.Module):
+    """A function that torch cannot differentiate, said in other words than of one that has no second derivative."""
+
+    def forward(self, x):
+        return torch.igamma(x.square() + 2, x.square() + 1)
+
+
+def test_a_function_without_derivative_is_refused():
+    with pytest.raises(NetworkError, match="no gradient in torch. Got the derivative for 'igamma.*Try another act"):
+        Autoencoder(2, activation=WithoutDerivative(), max_epochs=1).fit(load_wine().data)
 
 
 SMALL_BATCHES = [Autoencoder(2), StackedAutoencoder(2), LinearAutoencoder(2, solver="gradient")]

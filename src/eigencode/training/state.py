@@ -63,12 +63,12 @@ class FlatParameters:
         try:
             found = torch.autograd.grad(loss, self._parameters, materialize_grads=True)
         except RuntimeError as error:
-            if not str(error).endswith("is not implemented"):
+            if "is not implemented" not in str(error):
                 raise
             raise NetworkError(
                 "The objective has no gradient in torch",
                 got=f"{error}",
-                hint="A penalty on derivatives needs second ones: try another activation, such as 'gelu'",
+                hint="Try another activation, such as 'gelu': a penalty on derivatives needs second ones too",
             ) from error
         torch.cat([gradient.reshape(-1) for gradient in found], out=self.gradient)
 
