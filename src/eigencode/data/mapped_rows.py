@@ -221,7 +221,7 @@ class JoinedArrays:
 
 
 def require_finite(x: Tensor) -> None:
-    """Raise `DataError` if scaled cells are so large that sums of squares of a chunk's would overflow in their type."""
+    """Raise `DataError` if scaled cells are so large that their squares, summed over a chunk, would overflow."""
     largest = math.sqrt(torch.finfo(x.dtype).max / CHUNK_CELLS)
     # The smallest and the largest are NaN if any cell is.
     if len(x) and not (torch.stack(x.aminmax()).abs() <= largest).all():

@@ -96,8 +96,8 @@ class ArraySource:
 def over_chunks(function: Callable[..., R], source: Source, weights: np.ndarray | None = None) -> Iterator[R]:
     """A function of each chunk of a source and the weights of its rows, in order, with as many threads as torch has.
 
-    One thread if the cells are in a file: its reader may write the next rows into the memory of those before. A
-    function of chunks alone is called without weights.
+    One thread if the cells are not in an array or a memory map: what reads or makes them may write the next rows into
+    the memory of those before. A function of chunks alone is called without weights.
 
     Examples
     --------

@@ -74,7 +74,7 @@ class LinearAutoencoder(BaseAutoencoder):
     solver: Literal["exact", "gradient"] = option(
         "exact",
         "'exact': the closed form, where there is one; 'gradient': L-BFGS from random weights, which finds the "
-        "same subspace; Adam if `batch_size` is given.",
+        "same subspace. With `batch_size`, `optimizer` decides.",
     )
 
     def _training_options(self) -> AutoencoderOptions:

@@ -84,7 +84,7 @@ class DetectorGraph(Graph):
         return {name: answers[name] for name in self.methods}
 
     def example(self) -> np.ndarray:
-        """Rows of all kinds, without gaps if the rows fitted had none, and one of the known rows."""
+        """Rows of all kinds, without gaps if a model was fitted to rows without any, and one of the known rows."""
         rows = super().example()
         if not all(model.scaler_.has_gaps for model in self._autoencoders()):
             first = (~np.isnan(rows)).argmax(0)
