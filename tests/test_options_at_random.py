@@ -10,11 +10,36 @@ def test_any_options_give_finite_answers_or_an_error_of_ours(number):
     assert not wrong, f"{call}: {wrong[0]}"
 
 
-def test_a_wrong_answer_is_found(monkeypatch):
+def missing(kind, name):
+    """A method whose answers are missing."""
+    right = getattr(kind, name)
+    return lambda self, X: right(self, X) * float("nan")
+
+
+def worse(kind, name):
+    """A fit that keeps weights which are worse than its start."""
+    right = getattr(kind, name)
+
+    def fit(self, X):
+        right(self, X)
+        self.best_objective_ += abs(self.best_objective_) + 1
+        return self
+
+    return fit
+
+
+@pytest.mark.parametrize(
+    ("name", "broken", "message"),
+    [
+        ("score_samples", missing, "score_samples is not finite"),
+        ("reconstruct", missing, "reconstruct is not finite"),
+        ("fit", worse, "worse than the start"),
+    ],
+)
+def test_a_wrong_answer_is_found(name, broken, message, monkeypatch):
     kind = fuzz_options.KINDS[0]
-    scores = kind.score_samples
-    monkeypatch.setattr(kind, "score_samples", lambda self, X: scores(self, X) * float("nan"))
+    monkeypatch.setattr(kind, name, broken(kind, name))
     monkeypatch.setattr(fuzz_options, "KINDS", (kind,))
     monkeypatch.setattr(fuzz_options, "JOURNEYS", (fuzz_options.plain,))
     found = [fuzz_options.faults(number) for number in range(6)]
-    assert sum(any("score_samples is not finite" in one for one in wrong) for _, wrong, _ in found) >= 3
+    assert sum(any(message in one for one in wrong) for _, wrong, _ in found) >= 3
