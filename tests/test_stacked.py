@@ -240,7 +240,8 @@ def test_a_width_is_a_layer_with_the_units_and_the_noise_of_the_stack(rows):
 
 @pytest.mark.parametrize("activation", ["relu", "gelu"])
 def test_other_units_are_rebuilt_in_their_own_range(rows, activation):
-    model = StackedAutoencoder(layers=(12, 5), activation=activation, random_state=0, **QUICK).fit(rows)
+    options = QUICK | {"batch_size": "auto"}
+    model = StackedAutoencoder(layers=(12, 5), activation=activation, random_state=0, **options).fit(rows)
     likelihood = model.layers_[1].composition_.likelihood
     assert isinstance(likelihood, ActivatedLikelihood)
     assert likelihood.activation == activation

@@ -17,7 +17,6 @@ from torch import nn
 
 from eigencode import (
     Autoencoder,
-    AutoencoderClassifier,
     LinearAutoencoder,
     StackedAutoencoder,
     VariationalAutoencoder,
@@ -643,23 +642,6 @@ def test_batches_are_for_adam(estimator):
     with_batches = clone(estimator).set_params(batch_size=16, max_epochs=2, random_state=0).fit(load_wine().data)
     assert with_batches.optimizer_ == "adam"
     assert with_batches.best_objective_ < np.inf
-
-
-@pytest.mark.parametrize("estimator", [*SMALL_BATCHES, AutoencoderClassifier()], ids=lambda each: type(each).__name__)
-def test_batches_are_refused_by_an_optimiser_of_all_rows(estimator):
-    X, y = load_wine(return_X_y=True)
-    message = (
-        r"optimizer='lbfgs' takes all rows in each step. Got batch_size=16 for \d+ training rows. Leave batch_size"
-    )
-    with pytest.raises(OptionError, match=message):
-        clone(estimator).set_params(batch_size=16, optimizer="lbfgs").fit(X, y)
-
-
-def test_blocks_of_a_stream_are_whole_for_an_optimiser_of_all_rows():
-    X = load_wine().data
-    model = Autoencoder(2, optimizer="lbfgs", batch_size=100, random_state=0).partial_fit(X[:100])
-    with pytest.raises(OptionError, match="Got batch_size=100 for 178 training rows"):
-        model.partial_fit(X)
 
 
 @pytest.mark.parametrize(

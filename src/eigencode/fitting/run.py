@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from eigencode.data.rows import Rows
-from eigencode.errors import OptionError, known_length
+from eigencode.errors import known_length
 from eigencode.fitting.data import Data
 from eigencode.fitting.model import Model
 from eigencode.fitting.start import Start
@@ -55,7 +55,6 @@ def make_run(
     n_rows = data.rows.n_training
     optimizer = given_or(options.optimizer, choose_optimizer(n_rows, is_noisy, options.batch_size))
     _require_length(data.rows, optimizer)
-    _require_all_rows(optimizer, options.batch_size, n_rows)
     recipe = recipe_of(optimizer, composition.input_dropout is not None)
     precision = "float32" if options.precision == "auto" and optimizer == "lbfgs" else options.precision
     batch_size = given_or(options.batch_size, recipe.batch_size(n_rows))
@@ -100,16 +99,6 @@ def _require_length(rows: Rows, optimizer: str) -> None:
         known_length(rows.n_training, "Training without rows for validation")
 
 
-def _require_all_rows(optimizer: str, batch_size: int | str, n_rows: int | None) -> None:
-    """Refuse batches for an optimiser whose steps need all rows."""
-    if optimizer == "lbfgs" and n_rows is not None and given_or(batch_size, n_rows) < n_rows:
-        raise OptionError(
-            "optimizer='lbfgs' takes all rows in each step",
-            got=f"batch_size={batch_size} for {n_rows} training rows",
-            hint="Leave batch_size out, or use optimizer='adam'",
-        )
-
-
 def make_stream_run(
     options: AutoencoderOptions,
     block: Rows,
@@ -128,7 +117,6 @@ def make_stream_run(
     are those of the first block, ``saved`` is the ``state_dict`` after the earlier blocks, None for the first one.
     """
     recipe, n_rows = RECIPES[optimizer], known_length(block.n_training, "A block of a stream")
-    _require_all_rows(optimizer, options.batch_size, n_rows)
     batch_size = given_or(options.batch_size, recipe.batch_size(n_rows))
     peak = float(given_or(options.learning_rate, recipe.learning_rate(batch_size, _n_learned(composition))))
     peak *= _heaviness(block)
