@@ -97,13 +97,18 @@ def is_allowed(option: Option, value: Any) -> bool:
 
 
 FIXED = {"image_shape", "columns", "missing_values", "encoder", "decoder", "device", "random_state", "verbose"}
-"""Options that are not drawn."""
+FIXED |= {"max_epochs", "max_seconds", "autoencoder"}
+"""Options whose values are not drawn from their declarations."""
 
 
-def drawn_options(kind: type, rng: np.random.Generator, without: set[str] = frozenset()) -> dict[str, Any]:
+def free_options(kind: type) -> list[Option]:
+    """The options of an estimator that are drawn."""
+    return [option for option in options_of(kind) if option.name not in FIXED]
+
+
+def drawn_options(kind: type, rng: np.random.Generator) -> dict[str, Any]:
     """A few options of an estimator, and few epochs."""
-    excluded = FIXED | {"max_epochs", "max_seconds"} | without
-    free = [option for option in options_of(kind) if option.name not in excluded]
+    free = free_options(kind)
     chosen = rng.choice(len(free), size=rng.integers(0, 6), replace=False)
     found = {free[number].name: values_for(free[number], rng) for number in chosen}
     if found.get("solver", "gradient" if kind is not ec.LinearAutoencoder else "exact") == "gradient":
@@ -265,7 +270,7 @@ def streamed(kind: type, rows: Any, options: dict[str, Any], _: np.random.Genera
 def predicted(kind: type, rows: Any, options: dict[str, Any], rng: np.random.Generator) -> Checks:
     """Those of a classifier or a regressor of codes."""
     inner, n = kind(**options), len(rows)
-    own = drawn_options(ec.AutoencoderClassifier, rng, without={"autoencoder"})
+    own = drawn_options(ec.AutoencoderClassifier, rng)
     if rng.random() < 0.5:
         labels = np.arange(n) % int(rng.integers(2, 4))
         model: Any = ec.AutoencoderClassifier(inner, **own).fit(rows, rng.permutation(labels))
@@ -295,7 +300,7 @@ def detected(kind: type, rows: Any, options: dict[str, Any], rng: np.random.Gene
 
 def searched(kind: type, rows: Any, options: dict[str, Any], rng: np.random.Generator) -> Checks:
     """Those of a search over two options."""
-    free = [option for option in options_of(kind) if option.name not in FIXED | {"max_epochs", "max_seconds"}]
+    free = free_options(kind)
     chosen = rng.choice(len(free), size=2, replace=False)
     grid = {free[number].name: [values_for(free[number], rng) for _ in range(2)] for number in chosen}
     kept = {name: value for name, value in options.items() if name not in grid}

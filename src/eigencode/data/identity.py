@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
@@ -31,25 +31,22 @@ def fingerprint(array: Any) -> str | None:
     >>> fingerprint(rows) == fingerprint(rows + 1)
     False
     """
-    if hasattr(array, "read_chunks") or array.size > MOST_CELLS:
+    if hasattr(array, "read_chunks"):
         return None
-    return _digits(over_chunks(partial(_hash, _keys(array.shape[1])), ArraySource(array)))
+    return _by_blocks(lambda hashed: over_chunks(hashed, ArraySource(array)), array.shape)
 
 
 def fingerprint_of(blocks: Iterable[np.ndarray], shape: tuple[int, int]) -> str | None:
     """The same of rows of this shape that are given a block at a time."""
+    return _by_blocks(lambda hashed: map(hashed, blocks), shape)
+
+
+def _by_blocks(each: Callable[[Callable[[np.ndarray], int]], Iterable[int]], shape: tuple[int, int]) -> str | None:
+    """The fingerprint of rows of this shape; ``each`` calls a function for each block of them."""
     if shape[0] * shape[1] > MOST_CELLS:
         return None
-    return _digits(map(partial(_hash, _keys(shape[1])), blocks))
-
-
-def _digits(hashes: Iterable[int]) -> str:
-    return f"{sum(hashes) % 2**64:016x}"
-
-
-def _keys(n_columns: int) -> np.ndarray:
-    """An odd random number for each column."""
-    return np.random.default_rng(0).integers(2**64, size=n_columns, dtype=np.uint64) | np.uint64(1)
+    keys = np.random.default_rng(0).integers(2**64, size=shape[1], dtype=np.uint64) | np.uint64(1)
+    return f"{sum(each(partial(_hash, keys))) % 2**64:016x}"
 
 
 def _hash(keys: np.ndarray, block: np.ndarray) -> int:

@@ -154,7 +154,7 @@ def recipe_of(optimizer: str, drops: bool = False) -> Recipe:
     return replace(RECIPES[optimizer], **DROPPING) if drops and optimizer == "adam" else RECIPES[optimizer]
 
 
-def choose_optimizer(n_rows: int | None, is_noisy: bool, batch_size: int | str = "auto") -> str:
+def choose_optimizer(n_rows: int | None, is_noisy: bool, batch_size: int | str) -> str:
     """L-BFGS for small tables, if each step has all rows; Adam for others.
 
     The line search of L-BFGS needs the same objective in each step, without random noise or coarse rounding.
